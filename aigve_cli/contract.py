@@ -1,0 +1,353 @@
+"""What a metric's author reads: the types between videos, networks and metrics.
+
+A metric is one file in ``aigve_cli/metrics/`` (or another package's, through the entry-point group
+``aigve.metrics``) with a subclass of :class:`Metric`. It states facts in a :class:`Card`, asks for
+what networks see in :meth:`Metric.requests`, and turns that into numbers in ``score`` (one video)
+or ``compare`` (two sets). It does no I/O, imports no torch, and prints nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from aigve_cli.lazy import np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.floating[Any]]
+    Indices = NDArray[np.int64]
+
+Role = Literal["generated", "reference", "each"]
+Need = Literal["reference", "prompt"]
+OptionValue = str | int | float | bool
+
+CATEGORIES: Mapping[str, str] = {
+    "distribution_based": "distances between sets of videos",
+    "nn_based_video": "no-reference quality networks",
+    "vision_language_similarity": "agreement of a video with its prompt",
+    "vision_language_understanding": "questions put to a language or vision-language model",
+    "multi_faceted": "several named aspects of one video",
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One line of work: a generated video, its reference and its prompt, as far as they exist.
+
+    A sample without ``generated`` is an unpaired member of the reference set.
+    """
+
+    name: str
+    """Unique in a run and stable across machines: the path relative to the data set's folder."""
+    generated: Path | None
+    reference: Path | None = None
+    prompt: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Annotation fields that aigve does not interpret, such as human scores."""
+
+
+# --- what a metric asks for -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What is known of a video without looking at its pixels."""
+
+    width: int
+    """Displayed pixels: rotation is applied."""
+    height: int
+    fps: float
+    """The stream's average frame rate; 0.0 where the container states none."""
+    frames: int
+    """Number of frames."""
+
+
+class Sampling(Protocol):
+    """Index arithmetic: which frames make the units that a producer sees. Pure and frozen."""
+
+    @property
+    def limit(self) -> int | None:
+        """Frames that are enough, known without facts; None asks for an exact packet scan first.
+
+        With a limit, ``units`` of n frames must equal the complete units of ``units`` of
+        ``limit`` frames: a decoder then needs no scan.
+        """
+        ...
+
+    @property
+    def pads(self) -> bool:
+        """True: indices behind the last frame stand for black frames, which are counted."""
+        ...
+
+    def units(self, facts: VideoFacts) -> Indices:
+        """int64 [U, L]: U units of L frame indices (1 a frame, 2 a pair, 16 a clip)."""
+        ...
+
+    def __str__(self) -> str:
+        """One line for results, such as ``first 64 frames``."""
+        ...
+
+
+Resampler = Literal[
+    "torch-bilinear",
+    "torch-bilinear-antialias",
+    "torch-bilinear-antialias-uint8",
+    "pil-bicubic",
+]
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Resize to ``height`` x ``width`` pixels, without keeping the aspect ratio.
+
+    ``torch-bilinear-antialias-uint8`` takes and gives uint8 (integer arithmetic, the same on every
+    device, about ten times cheaper than float); ``pil-bicubic`` works on uint8 too. The others
+    give float32.
+    """
+
+    height: int
+    width: int
+    resampler: Resampler
+
+    def __str__(self) -> str:
+        return f"resize {self.height}x{self.width} {self.resampler}"
+
+
+@dataclass(frozen=True)
+class Normalise:
+    """``(x - mean) / std`` per RGB channel on the 0..255 scale; gives float32."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __str__(self) -> str:
+        return f"normalise mean={_floats(self.mean)} std={_floats(self.std)}"
+
+
+Step = Resize | Normalise
+View = tuple[Step, ...]
+"""Named steps from uint8 RGB frames at native size to a network's input. ``()`` is native."""
+
+
+def _floats(values: Iterable[float]) -> str:
+    return ",".join(f"{value:g}" for value in values)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Source: frames of a video, seen through a view, grouped into units by a sampling.
+
+    Role ``each`` looks at the generated and at the reference video alike.
+    """
+
+    view: View
+    sampling: Sampling
+    role: Role = "generated"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Source: the sample's prompt."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """Source: constant texts, the same for every sample."""
+
+    constants: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Request:
+    """An output of a producer over sources.
+
+    ``output`` is ``producer:output``, for instance ``efficientnet-lite0:features``; a source may be
+    another Request, whose rows the producer then reads.
+    """
+
+    output: str
+    sources: tuple[Source, ...]
+    variant: str = ""
+
+    @property
+    def producer(self) -> str:
+        """The producer's name, before the colon."""
+        return self.output.partition(":")[0]
+
+    @property
+    def output_name(self) -> str:
+        """The output's name, after the colon."""
+        return self.output.partition(":")[2]
+
+
+Source = Frames | Prompt | Text | Request
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much of each video the user asked for; None means the metric's own default."""
+
+    max_frames: int | None = None
+    max_seconds: float | None = None
+    fps: float | None = 25.0
+    """Frames a second that ``max_seconds`` is counted with; None takes the video's own."""
+    pad: bool = False
+
+
+# --- what a metric is given and gives ---------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SampleFeatures:
+    """What the requests of one sample gave, by request name.
+
+    Arrays are float32 [U, D] (or [U, L, D] for units of several frames through a frame network).
+    ``reference`` is None where the sample has none.
+    """
+
+    generated: Mapping[str, Floats]
+    reference: Mapping[str, Floats] | None = None
+
+
+@dataclass(frozen=True)
+class VideoFeatures:
+    """One member of a set: its stable id and its arrays by request name."""
+
+    video: str
+    features: Mapping[str, Floats]
+
+
+class FeatureSet(Protocol):
+    """A set of videos, streamed from disk in sorted content order; may be iterated repeatedly."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[VideoFeatures]: ...
+
+
+@dataclass(frozen=True)
+class Score:
+    """Named finite numbers, or a reason instead of a number; never NaN.
+
+    Raises:
+        ValueError: A value or standard error is not finite (a programmer's mistake).
+    """
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    standard_errors: Mapping[str, float] = field(default_factory=dict)
+    curve: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """A value per frame or second, where the metric has one."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """JSON facts beside the number: term by term, counts, a noise floor."""
+    notes: tuple[str, ...] = ()
+    """Sentences that a reader of the number should see."""
+    reason: str | None = None
+    """Why there is no number."""
+
+    def __post_init__(self) -> None:
+        for name, value in {**self.values, **self.standard_errors}.items():
+            if not np.isfinite(value):
+                raise ValueError(f"score '{name}' is {value}: give a reason instead of a number")
+
+    @classmethod
+    def missing(cls, reason: str) -> Score:
+        """No number, and why."""
+        return cls(reason=reason)
+
+
+# --- the facts of a metric --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number that a metric gives."""
+
+    name: str
+    better: Literal["lower", "higher", "neither"]
+    range: tuple[float | None, float | None] = (None, None)
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Option:
+    """A metric's setting: ``--set METRIC.NAME=VALUE`` and the same key in ``aigve.toml``."""
+
+    name: str
+    default: OptionValue
+    help: str
+    choices: tuple[OptionValue, ...] = ()
+    minimum: float | None = None
+
+
+@dataclass(frozen=True)
+class Historical:
+    """Today's result file of a metric: ``<file>`` with ``video_results`` and a mean."""
+
+    file: str
+    score_key: str
+    mean_key: str
+    generated_key: str
+    reference_key: str | None = None
+
+
+@dataclass(frozen=True)
+class Card:
+    """All that ``list-metrics`` knows of a metric, without importing torch or numpy."""
+
+    name: str
+    title: str
+    category: str
+    values: tuple[Value, ...]
+    version: int
+    """Raised when numbers change: scores of an older version are stale."""
+    needs: tuple[Need, ...] = ()
+    options: tuple[Option, ...] = ()
+    aliases: tuple[str, ...] = ()
+    group: str = ""
+    stands_in_for: str = ""
+    """The standard metric that this one replaces, announced, under ``--weights auto|embedded``."""
+    min_videos: int = 1
+    historical: Historical | None = None
+    cite: str = ""
+    source: str = ""
+    deviations: tuple[str, ...] = ()
+    licence: str = ""
+
+
+class Metric:
+    """Base of every metric. Implement ``requests`` and ``score``, ``compare`` or both."""
+
+    card: ClassVar[Card]
+
+    def requests(self, options: Mapping[str, OptionValue], extent: Extent) -> Mapping[str, Request]:
+        """What this metric needs to see, by a name of its own choice. Pure."""
+        raise NotImplementedError
+
+    def score(
+        self, features: SampleFeatures, sample: Sample, options: Mapping[str, OptionValue]
+    ) -> Score:
+        """The score of one video, or of one pair."""
+        raise NotImplementedError
+
+    def compare(
+        self,
+        generated: FeatureSet,
+        reference: FeatureSet | None,
+        options: Mapping[str, OptionValue],
+    ) -> Score:
+        """The score of the generated set, against the reference set where one is needed."""
+        raise NotImplementedError
+
+    @classmethod
+    def scores_videos(cls) -> bool:
+        """True if ``score`` is implemented."""
+        return cls.score is not Metric.score
+
+    @classmethod
+    def compares_sets(cls) -> bool:
+        """True if ``compare`` is implemented."""
+        return cls.compare is not Metric.compare

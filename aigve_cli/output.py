@@ -1,0 +1,224 @@
+"""The one place that writes: results to stdout, everything for people to stderr."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+Format = Literal["auto", "table", "json", "jsonl", "csv", "tsv"]
+PLAIN_PROGRESS_SECONDS = 10.0
+
+
+class Progress(Protocol):
+    """What a long job reports to."""
+
+    def advance(self, *, videos: int = 0, frames: int = 0) -> None:
+        """Count videos that are done and frames that were decoded."""
+        ...
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: its key in the rows, and how it looks."""
+
+    key: str
+    title: str
+    right: bool = False
+    wrap: bool = False
+
+
+class Output:
+    """Where a command's words go.
+
+    Args:
+        quiet: Only results and errors.
+        verbose: Also details that help to understand a run.
+        color: ``auto`` colours a terminal unless ``NO_COLOR`` is set.
+    """
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False, color: str = "auto") -> None:
+        self.quiet = quiet
+        self.verbose = verbose
+        self.color = color
+
+    def note(self, text: str) -> None:
+        """A line that people like to know."""
+        if not self.quiet:
+            self._line(text)
+
+    def detail(self, text: str) -> None:
+        """A line for ``--verbose``."""
+        if self.verbose:
+            self._line(text)
+
+    def warn(self, text: str) -> None:
+        """A line that people should know, shown even when quiet."""
+        self._line(text, label="Warning:", style="33")
+
+    def error(self, message: str, hint: str | None = None) -> None:
+        """What went wrong, and what to do."""
+        self._line(message, label="Error:", style="31")
+        if hint:
+            self._line(hint, label="Hint:", style="36")
+
+    def text(self, text: str) -> None:
+        """A result that is text, to stdout."""
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        sys.stdout.flush()
+
+    def document(self, value: Any) -> None:
+        """A result that is one JSON document, to stdout."""
+        self.text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+    def rows(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        columns: Sequence[Column],
+        format: str = "auto",
+    ) -> None:
+        """Results that are rows, to stdout: a table on a terminal, tsv in a pipe."""
+        if format == "auto":
+            format = "table" if sys.stdout.isatty() else "tsv"
+        if format == "json":
+            self.document([dict(row) for row in rows])
+        elif format == "jsonl":
+            for row in rows:
+                self.text(json.dumps(dict(row), ensure_ascii=False, allow_nan=False))
+        elif format == "table":
+            self._table(rows, columns)
+        else:
+            writer = csv.writer(
+                sys.stdout, delimiter="\t" if format == "tsv" else ",", lineterminator="\n"
+            )
+            writer.writerow([column.key for column in columns])
+            for row in rows:
+                writer.writerow([_cell(row.get(column.key), plain=True) for column in columns])
+            sys.stdout.flush()
+
+    @contextmanager
+    def progress(self, title: str, *, total: int) -> Iterator[Progress]:
+        """A bar on a terminal, one plain line every ten seconds elsewhere, nothing if quiet."""
+        if self.quiet:
+            yield _Silent()
+        elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+            with _rich_bar(title, total, self._colours(sys.stderr)) as bar:
+                yield bar
+        else:
+            yield _PlainLines(title, total, self._line)
+
+    def _line(self, text: str, *, label: str = "", style: str = "") -> None:
+        if label:
+            label += " "
+            if self._colours(sys.stderr):
+                label = f"\x1b[1;{style}m{label}\x1b[0m"
+        sys.stderr.write(f"{label}{text}\n")
+        sys.stderr.flush()
+
+    def _colours(self, stream: Any) -> bool:
+        if self.color != "auto":
+            return self.color == "always"
+        return stream.isatty() and not os.environ.get("NO_COLOR")
+
+    def _table(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> None:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        colours = self._colours(sys.stdout)
+        console = Console(
+            file=sys.stdout,
+            force_terminal=colours,
+            no_color=not colours,
+            highlight=False,
+            width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120,
+        )
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        for column in columns:
+            table.add_column(
+                column.title,
+                justify="right" if column.right else "left",
+                no_wrap=not column.wrap,
+                overflow="fold",
+            )
+        for row in rows:
+            table.add_row(*(Text(_cell(row.get(column.key))) for column in columns))
+        console.print(table)
+
+
+def _cell(value: Any, *, plain: bool = False) -> str:
+    if value is None:
+        return "" if plain else "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return repr(value) if plain else f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return "; ".join(str(item) for item in value)
+    return str(value)
+
+
+class _Silent:
+    def advance(self, *, videos: int = 0, frames: int = 0) -> None:
+        pass
+
+
+class _PlainLines:
+    def __init__(self, title: str, total: int, write: Callable[[str], None]) -> None:
+        self._title, self._total, self._write = title, total, write
+        self._videos = self._frames = 0
+        self._start = self._last = time.monotonic()
+
+    def advance(self, *, videos: int = 0, frames: int = 0) -> None:
+        self._videos += videos
+        self._frames += frames
+        now = time.monotonic()
+        if now - self._last >= PLAIN_PROGRESS_SECONDS:
+            self._last = now
+            spent = now - self._start
+            left = spent / self._videos * (self._total - self._videos) if self._videos else None
+            eta = f", about {left:.0f} s left" if left is not None else ""
+            self._write(
+                f"{self._title} {self._videos}/{self._total} videos, "
+                f"{self._frames / spent:.0f} frames/s{eta}"
+            )
+
+
+@contextmanager
+def _rich_bar(title: str, total: int, colours: bool) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as RichProgress
+
+    bar = RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.0f} frames/s"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True, no_color=not colours),
+    )
+    task = bar.add_task(title, total=total, rate=0.0)
+    start = time.monotonic()
+    counted = 0
+
+    class Bar:
+        def advance(self, *, videos: int = 0, frames: int = 0) -> None:
+            nonlocal counted
+            counted += frames
+            rate = counted / max(time.monotonic() - start, 1e-9)
+            bar.update(task, advance=videos, rate=rate)
+
+    with bar:
+        yield Bar()
