@@ -1,0 +1,1 @@
+"""From folders and annotations to samples: roles, pairs, prompts, staging."""
