@@ -1,0 +1,1 @@
+"""From files to frames: probe, decode, sampling and views."""

@@ -1,0 +1,160 @@
+"""Decodes the next videos while the present one is scored, in bounded memory.
+
+Every video has its own thread, its own ffmpeg and its own short queue. Threads do what releases
+the interpreter: reading a pipe and resizing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aigve_cli.contract import View
+from aigve_cli.video.decode import Decoded, VideoReader
+from aigve_cli.video.views import frame_to_host_view
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+CHUNK_FRAMES = 16
+CHUNK_BYTES = 48 << 20
+QUEUED_CHUNKS = 2
+
+
+@dataclass(frozen=True)
+class DecodeJob:
+    """A video to decode: how many frames, and the CPU parts of the views to hand over."""
+
+    path: Path
+    frames: int
+    host_views: tuple[View, ...]
+    pad: bool = False
+    """Give black frames behind the end, up to ``frames``."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive frames of a video: for each host view uint8 [n, h, w, 3]."""
+
+    first: int
+    frames: tuple[list[NDArray[np.uint8]], ...]
+
+    def __len__(self) -> int:
+        return len(self.frames[0])
+
+
+class ChunkStream:
+    """The chunks of one video as they come; ``decoded`` is known after the last.
+
+    Raises from iteration whatever the decoding thread met, a ``VideoError`` for a bad video.
+    """
+
+    def __init__(self, job: DecodeJob, threads: int) -> None:
+        self._job = job
+        self._reader = VideoReader(job.path, frames=job.frames, threads=threads)
+        self._queue: queue.Queue[Chunk | BaseException | None] = queue.Queue(QUEUED_CHUNKS)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def decoded(self) -> Decoded:
+        """The facts of the video, once every chunk was taken."""
+        return self._reader.decoded
+
+    def __iter__(self) -> Iterator[Chunk]:
+        while True:
+            item = self._queue.get()
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def close(self) -> None:
+        """End the decoder and its thread."""
+        self._stop.set()
+        self._reader.close()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        try:
+            with self._reader:
+                self._read()
+            self._put(None)
+        except BaseException as error:  # handed to the consumer, who knows the video
+            self._put(error)
+
+    def _read(self) -> None:
+        job = self._job
+        chunk: tuple[list[NDArray[np.uint8]], ...] = tuple([] for _ in job.host_views)
+        first = count = size = 0
+        for frame in self._with_padding(self._reader):
+            if self._stop.is_set():
+                return
+            for frames, steps in zip(chunk, job.host_views, strict=True):
+                seen = frame_to_host_view(frame, steps)
+                frames.append(seen)
+                size += seen.nbytes
+            count += 1
+            if count - first == CHUNK_FRAMES or size >= CHUNK_BYTES:
+                self._put(Chunk(first, chunk))
+                chunk = tuple([] for _ in job.host_views)
+                first, size = count, 0
+        if count > first:
+            self._put(Chunk(first, chunk))
+
+    def _with_padding(self, frames: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+        count, last = 0, None
+        for count, last in enumerate(frames, start=1):  # noqa: B007
+            yield last
+        if self._job.pad and last is not None:
+            black = last * 0
+            for _ in range(count, self._job.frames):
+                yield black
+
+    def _put(self, item: Chunk | BaseException | None) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(queue.Full):
+                self._queue.put(item, timeout=0.1)
+                return
+
+
+class Prefetcher:
+    """Opens chunk streams ahead of their use.
+
+    Args:
+        workers: Videos that are decoded at the same time.
+        threads: Threads of each decoder; 0 lets ffmpeg choose.
+    """
+
+    def __init__(self, *, workers: int, threads: int) -> None:
+        self.workers = workers
+        self._threads = threads
+        self._open: deque[ChunkStream] = deque()
+
+    def open(self, job: DecodeJob) -> ChunkStream:
+        """Start to decode ``job``."""
+        stream = ChunkStream(job, self._threads)
+        self._open.append(stream)
+        return stream
+
+    def done(self, stream: ChunkStream) -> None:
+        """Forget a stream that was read."""
+        stream.close()
+        self._open.remove(stream)
+
+    def close(self) -> None:
+        """End all decoders."""
+        while self._open:
+            self._open.popleft().close()
