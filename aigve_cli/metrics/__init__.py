@@ -1,0 +1,1 @@
+"""One file a metric: the registry finds every module here."""

@@ -1,0 +1,1 @@
+"""Float64 mathematics on features: no I/O and no torch."""
