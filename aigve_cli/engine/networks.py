@@ -1,0 +1,122 @@
+"""From a card and a checked file to a network that is ready to run.
+
+A network's module has ``build(variant) -> nn.Module``, whose forward takes float32 [B, 3, H, W] and
+returns ``dict[str, Tensor]`` of float32 [B, D]. Where the published names differ from its own it
+also has ``checkpoint_to_state(checkpoint) -> dict[str, Tensor]``, which keeps the names that it
+does not know: they are reported here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aigve_cli.errors import WeightsError
+from aigve_cli.weights import Located, NetworkCard
+
+if TYPE_CHECKING:
+    import torch
+
+KEYS_SHOWN = 10
+
+
+def load_network(
+    card: NetworkCard, located: Located, *, device: str, variant: str = ""
+) -> torch.nn.Module:
+    """Build a network and load its weights, every key of them, for evaluation.
+
+    Args:
+        card: The network.
+        located: Its weights.
+        device: A torch device, such as ``cpu`` or ``cuda:0``.
+        variant: One of the variants that the network's module names; empty is the only one of most.
+
+    Returns:
+        The module on ``device``, in eval mode, without gradients.
+
+    Raises:
+        WeightsError: The file is no checkpoint, or its keys or shapes are not the network's.
+    """
+    module = importlib.import_module(card.module)
+    network: torch.nn.Module = module.build(variant)
+    checkpoint = _read_checkpoint(located.path)
+    to_state = getattr(module, "checkpoint_to_state", dict)
+    try:
+        state = to_state(checkpoint)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WeightsError(
+            f"{located.path} is not laid out like a checkpoint of {card.name}: {error!r}.",
+            hint=f"`aigve models list` names the file that {card.name} reads.",
+        ) from error
+    _check_state(network.state_dict(), state, card=card, path=located.path)
+    network.load_state_dict(state, strict=True)
+    return network.eval().requires_grad_(False).to(device)
+
+
+def load_function(card: NetworkCard, variant: str = "") -> Callable[..., Any]:
+    """Build a producer that has no weights."""
+    function: Callable[..., Any] = importlib.import_module(card.module).build(variant)
+    return function
+
+
+def _read_checkpoint(path: Path) -> Mapping[str, Any]:
+    import torch
+
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        # weights_only: a checkpoint is data, and a pickle that wants to run code is refused.
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # Whatever the readers raise for a broken file (a dozen types) says the same to a user.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise WeightsError(
+            f"{path} cannot be read as a checkpoint: {reason}",
+            hint="It may be cut short, or hold Python objects beside tensors. "
+            "`aigve models verify` compares files with their cards.",
+        ) from error
+    if not isinstance(checkpoint, Mapping):
+        raise WeightsError(
+            f"{path} holds a {type(checkpoint).__name__}, not tensors by name.",
+            hint="Name a file with a state dict.",
+        )
+    return checkpoint
+
+
+def _check_state(
+    own: Mapping[str, torch.Tensor], given: Mapping[str, Any], *, card: NetworkCard, path: Path
+) -> None:
+    """Raise with the names of the keys that keep a checkpoint from being this network's."""
+    problems = [
+        ("missing", own.keys() - given.keys()),
+        ("unknown", given.keys() - own.keys()),
+        (
+            "of another shape",
+            {
+                f"{key} {_shape(given[key])} instead of {_shape(tensor)}"
+                for key, tensor in own.items()
+                if key in given and _shape(given[key]) != _shape(tensor)
+            },
+        ),
+    ]
+    lines = [f"  {len(keys)} {what}: {_first(keys)}" for what, keys in problems if keys]
+    if lines:
+        raise WeightsError(
+            f"{path} does not fit {card.name} ({len(own)} keys):\n" + "\n".join(lines),
+            hint=f"`aigve models list` names the file that {card.name} reads.",
+        )
+
+
+def _shape(value: Any) -> tuple[int, ...] | str:
+    shape = getattr(value, "shape", None)
+    return tuple(shape) if shape is not None else type(value).__name__
+
+
+def _first(keys: Iterable[Any]) -> str:
+    names = sorted(map(str, keys))
+    more = f", … and {len(names) - KEYS_SHOWN} more" if len(names) > KEYS_SHOWN else ""
+    return ", ".join(names[:KEYS_SHOWN]) + more

@@ -1,0 +1,229 @@
+"""The cards of the zoo: one TOML file beside each network, read without importing the network."""
+
+from __future__ import annotations
+
+import importlib.resources
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal
+
+from aigve_cli.errors import SetupError, UsageError, unknown_name
+
+Kind = Literal["network", "function"]
+PACKAGE = "aigve_models"
+UNKNOWN_SHA256 = "unknown"
+
+
+@dataclass(frozen=True)
+class WeightsEntry:
+    """One published checkpoint of a network: a ``[weights.TAG]`` table of its card."""
+
+    tag: str
+    file: str
+    """The file's name in a weights folder and in the cache."""
+    licence: str
+    sha256: str = UNKNOWN_SHA256
+    """64 lower-case hex digits, the first 8 or more of them, or ``unknown``."""
+    bytes: int | None = None
+    urls: tuple[str, ...] = ()
+    """The same bytes at several places, in the order in which they are tried."""
+    hub_id: str = ""
+    hub_revision: str = ""
+    package: str = ""
+    """Name of the installed distribution that ships the file."""
+    package_file: str = ""
+    """The file's path as that distribution lists it."""
+
+    @property
+    def embedded(self) -> bool:
+        """True if the file installs with a package."""
+        return bool(self.package)
+
+
+@dataclass(frozen=True)
+class NetworkCard:
+    """What is known of a network, or of a pixel function, without building it."""
+
+    name: str
+    title: str
+    kind: Kind
+    outputs: Mapping[str, int]
+    """Numbers a unit has in each named output; 0 where the input decides."""
+    input: str = ""
+    paper: str = ""
+    source: str = ""
+    licence: str = ""
+    default_weights: str = ""
+    """A tag of ``weights``; empty for a function."""
+    weights: Mapping[str, WeightsEntry] = field(default_factory=dict)
+
+    @property
+    def module(self) -> str:
+        """The importable module that builds it."""
+        return f"{PACKAGE}.{self.name.replace('-', '_')}"
+
+    def entry(self, tag: str | None = None) -> WeightsEntry:
+        """The checkpoint of a tag, or the default one.
+
+        Raises:
+            UsageError: A function, which has no weights, or a tag that the card does not have.
+        """
+        if not self.weights:
+            raise UsageError(f"'{self.name}' is a function of the pixels: it has no weights.")
+        tag = tag or self.default_weights
+        if tag not in self.weights:
+            raise unknown_name(f"weights of {self.name}", tag, self.weights)
+        return self.weights[tag]
+
+
+@cache
+def network_cards() -> Mapping[str, NetworkCard]:
+    """Every card of the package, by name, sorted.
+
+    Raises:
+        SetupError: A card is broken; the message names its file.
+    """
+    files = [f for f in importlib.resources.files(PACKAGE).iterdir() if f.name.endswith(".toml")]
+    cards = [toml_to_card(f.read_text(encoding="utf-8"), f.name) for f in files]
+    return {card.name: card for card in sorted(cards, key=lambda card: card.name)}
+
+
+def network_card(name: str) -> NetworkCard:
+    """The card of one network.
+
+    Raises:
+        UsageError: No network has this name; the nearest names are in the hint.
+    """
+    cards = network_cards()
+    if name not in cards:
+        raise unknown_name("network", name, cards, hint="`aigve models list` shows all.")
+    return cards[name]
+
+
+def toml_to_card(text: str, file: str) -> NetworkCard:
+    """Parse and check one card.
+
+    Raises:
+        SetupError: Not TOML, a key that is missing, unknown or of another type, or a name that is
+            not the file's.
+    """
+    try:
+        return _table_to_card(tomllib.loads(text), file)
+    except (tomllib.TOMLDecodeError, _BrokenCardError) as error:
+        raise SetupError(f"The network card {file} is broken: {error}") from error
+
+
+def cards_to_markdown() -> str:
+    """The zoo as a table: the text of ``models/README.md``."""
+    lines = [
+        "# The zoo",
+        "",
+        "One readable network file (`.py`) and one card (`.toml`) each, in `aigve_models/`.",
+        "This table is made from the cards; a test keeps it fresh. Refresh it with",
+        "`python -c \"from aigve_cli.weights import cards_to_markdown as m; print(m(), end='')\""
+        " > models/README.md`.",
+        "",
+        "| name | what | outputs | input | weights | bytes | licence | sha256 |",
+        "| --- | --- | --- | --- | --- | ---: | --- | --- |",
+    ]
+    for card in network_cards().values():
+        outputs = ", ".join(f"`{name}` {size or '(varies)'}" for name, size in card.outputs.items())
+        facts = [f"`{card.name}`", card.title, outputs, card.input]
+        if not card.weights:
+            lines.append(_markdown_row([*facts, "none", "", card.licence, ""]))
+        for entry in card.weights.values():
+            origin = f"{entry.tag}, in `{entry.package}`" if entry.embedded else entry.tag
+            size = f"{entry.bytes:,}" if entry.bytes else "unknown"
+            digest = entry.sha256[:12] + ("…" if len(entry.sha256) > 12 else "")
+            lines.append(_markdown_row([*facts, origin, size, entry.licence, digest]))
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_row(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+class _BrokenCardError(Exception):
+    """What is wrong with a card; its file is added by ``toml_to_card``."""
+
+
+_ENTRY_KEYS: Mapping[str, type] = {
+    "file": str,
+    "licence": str,
+    "sha256": str,
+    "bytes": int,
+    "urls": list,
+    "hub_id": str,
+    "hub_revision": str,
+    "package": str,
+    "package_file": str,
+}
+_CARD_KEYS: Mapping[str, type] = {
+    "name": str,
+    "title": str,
+    "kind": str,
+    "outputs": dict,
+    "input": str,
+    "paper": str,
+    "source": str,
+    "licence": str,
+    "default_weights": str,
+    "weights": dict,
+}
+
+
+def _table_to_card(table: dict[str, Any], file: str) -> NetworkCard:
+    _check_keys(table, _CARD_KEYS, required=("name", "title", "kind", "outputs"), where="")
+    if file != f"{table['name'].replace('-', '_')}.toml":
+        raise _BrokenCardError(f"name is '{table['name']}', which is not the file's.")
+    if table["kind"] not in ("network", "function"):
+        raise _BrokenCardError(f"kind is '{table['kind']}': 'network' or 'function'.")
+    if not table["outputs"] or not all(
+        isinstance(size, int) and size >= 0 for size in table["outputs"].values()
+    ):
+        raise _BrokenCardError("[outputs] needs at least one name with a size of 0 or more.")
+    weights = {tag: _table_to_entry(tag, entry) for tag, entry in table.get("weights", {}).items()}
+    if bool(weights) != (table["kind"] == "network"):
+        raise _BrokenCardError("a network has [weights.TAG] tables and a function has none.")
+    if weights and table.get("default_weights") not in weights:
+        raise _BrokenCardError(f"default_weights must be one of: {', '.join(weights)}.")
+    return NetworkCard(**{**table, "weights": weights})
+
+
+def _table_to_entry(tag: str, table: Any) -> WeightsEntry:
+    where = f"[weights.{tag}] "
+    if not isinstance(table, dict):
+        raise _BrokenCardError(f"{where}is not a table.")
+    _check_keys(table, _ENTRY_KEYS, required=("file", "licence", "sha256"), where=where)
+    if "/" in table["file"] or table["file"].startswith("."):
+        raise _BrokenCardError(f"{where}file is '{table['file']}': a plain file name.")
+    digest = table["sha256"]
+    if digest != UNKNOWN_SHA256 and not re.fullmatch(r"[0-9a-f]{8,64}", digest):
+        raise _BrokenCardError(f"{where}sha256 is '{digest}': 8 to 64 hex digits, or 'unknown'.")
+    if table.get("bytes", 1) <= 0:
+        raise _BrokenCardError(
+            f"{where}bytes is {table['bytes']}: leave it out if it is not known."
+        )
+    urls = tuple(table.get("urls", ()))
+    for url in urls:
+        if not isinstance(url, str) or not url.startswith(("https://", "http://")):
+            raise _BrokenCardError(f"{where}urls has '{url}': http(s) addresses.")
+    if bool(table.get("package")) != bool(table.get("package_file")):
+        raise _BrokenCardError(f"{where}package and package_file go together.")
+    return WeightsEntry(tag=tag, **{**table, "urls": urls})
+
+
+def _check_keys(
+    table: dict[str, Any], known: Mapping[str, type], *, required: tuple[str, ...], where: str
+) -> None:
+    for key, value in table.items():
+        if key not in known:
+            raise _BrokenCardError(f"{where}unknown key '{key}'. Known: {', '.join(known)}.")
+        if type(value) is not known[key]:
+            raise _BrokenCardError(f"{where}{key} is {value!r}: not a {known[key].__name__}.")
+    for key in required:
+        if key not in table:
+            raise _BrokenCardError(f"{where}{key} is missing.")

