@@ -1,0 +1,370 @@
+"""``aigve compute``: scores for a folder of videos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from aigve_cli.commands.inputs import (
+    DEFAULT_SUFFIXES,
+    AnnotationFile,
+    DryRun,
+    GeneratedSuffixes,
+    InputDir,
+    Link,
+    PromptFile,
+    PromptFromName,
+    PromptText,
+    Recursive,
+    ReferenceDir,
+    StageDataset,
+    VideoDir,
+)
+from aigve_cli.config import Config
+from aigve_cli.errors import EXIT_INTERRUPTED, UsageError
+from aigve_cli.output import Output
+
+HISTORICAL_MODELS = {
+    "--fvd-model": "i3d-kinetics400",
+    "--gstvqa-model": "gstvqa",
+    "--simplevqa-model": "simplevqa",
+    "--lightvqa-plus-model": "lightvqa-plus",
+    "--lightvqa-plus-swin": "swin-small",
+}
+"""Flags of the tools before aigve, and the network whose checkpoint each names."""
+
+Metrics = Annotated[
+    str,
+    typer.Option(
+        "--metrics",
+        metavar="M,…",
+        envvar="AIGVE_METRICS",
+        help="Metrics to compute; all is fid, is and fvd. Default: all, "
+        "or only --categories where they are given.",
+    ),
+]
+Categories = Annotated[
+    str,
+    typer.Option(
+        "--categories", metavar="C,…", envvar="AIGVE_CATEGORIES", help="Every metric of these."
+    ),
+]
+MaxLen = Annotated[
+    int | None,
+    typer.Option(
+        "--max-len",
+        metavar="FRAMES",
+        envvar="AIGVE_MAX_LEN",
+        help="Frames of each video. Default: 64 for distribution metrics, "
+        "each other metric's own sampling.",
+    ),
+]
+MaxSeconds = Annotated[
+    float | None,
+    typer.Option(
+        "--max-seconds",
+        metavar="S",
+        envvar="AIGVE_MAX_SECONDS",
+        help="Seconds of each video, counted with --fps; wins over --max-len.",
+    ),
+]
+Fps = Annotated[
+    str,
+    typer.Option(
+        "--fps",
+        metavar="FPS",
+        envvar="AIGVE_FPS",
+        help="Frames a second for --max-seconds, or native: each video's own.",
+    ),
+]
+Pad = Annotated[
+    bool,
+    typer.Option(
+        "--pad",
+        envvar="AIGVE_PAD",
+        help="Count black frames behind the end of short videos (distribution metrics only).",
+    ),
+]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"],
+    typer.Option("--device", envvar="AIGVE_DEVICE", help="Where networks run."),
+]
+UseCpu = Annotated[
+    bool, typer.Option("--use-cpu", envvar="AIGVE_USE_CPU", help="The same as --device cpu.")
+]
+BatchSize = Annotated[
+    str,
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        envvar="AIGVE_BATCH_SIZE",
+        help="Pictures in a batch; auto counts pixels.",
+    ),
+]
+DecodeWorkers = Annotated[
+    str,
+    typer.Option(
+        "--decode-workers",
+        metavar="N",
+        envvar="AIGVE_DECODE_WORKERS",
+        help="Videos decoded at the same time; auto counts processors.",
+    ),
+]
+PrecisionOption = Annotated[
+    Literal["fp32", "tf32", "bf16"],
+    typer.Option(
+        "--precision",
+        envvar="AIGVE_PRECISION",
+        help="Arithmetic of networks; recorded with every number.",
+    ),
+]
+Weights = Annotated[
+    Literal["auto", "standard", "embedded"],
+    typer.Option(
+        "--weights",
+        envvar="AIGVE_WEIGHTS",
+        help="standard: published checkpoints or an error. embedded: those that install with "
+        "the package. auto: standard where they can be had, else embedded, with a warning.",
+    ),
+]
+WeightsDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights-dir",
+        metavar="FOLDER",
+        envvar="AIGVE_WEIGHTS_DIR",
+        help="Folder of published checkpoints.",
+    ),
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", envvar="AIGVE_OFFLINE", help="Never use the network.")
+]
+Model = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="NETWORK=PATH",
+        envvar="AIGVE_MODEL",
+        help="A checkpoint file or folder for a network; may be repeated.",
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="METRIC.OPTION=VALUE",
+        envvar="AIGVE_SET",
+        help="An option of a metric; may be repeated. `aigve config` lists them.",
+    ),
+]
+OutputDir = Annotated[
+    Path,
+    typer.Option(
+        "--output-dir", metavar="FOLDER", envvar="AIGVE_OUTPUT_DIR", help="Where results go."
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume/--fresh",
+        envvar="AIGVE_RESUME",
+        help="Go on where an earlier run stopped, or start again.",
+    ),
+]
+KeepFeatures = Annotated[
+    bool,
+    typer.Option(
+        "--keep-features",
+        envvar="AIGVE_KEEP_FEATURES",
+        help="Keep what networks saw, so that a later run need not decode again.",
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", envvar="AIGVE_STRICT", help="Exit with 1, not 3, if any video fails."),
+]
+FormatOption = Annotated[
+    Literal["auto", "table", "json", "jsonl", "csv", "tsv"],
+    typer.Option(
+        "--format",
+        envvar="AIGVE_FORMAT",
+        help="Results on stdout; auto is a table on a terminal and tsv in a pipe.",
+    ),
+]
+HistoricalModel = Annotated[Path | None, typer.Option(metavar="PATH", hidden=True)]
+
+
+def compute(
+    ctx: typer.Context,
+    input_dir: InputDir = None,
+    reference_dir: ReferenceDir = None,
+    annotations: AnnotationFile = None,
+    video_dir: VideoDir = None,
+    generated_suffixes: GeneratedSuffixes = DEFAULT_SUFFIXES,
+    recursive: Recursive = False,
+    prompts: PromptFile = None,
+    prompt: PromptText = None,
+    prompt_from_name: PromptFromName = False,
+    stage_dataset: StageDataset = None,
+    link: Link = False,
+    metrics: Metrics = "",
+    categories: Categories = "",
+    max_len: MaxLen = None,
+    max_seconds: MaxSeconds = None,
+    fps: Fps = "25",
+    pad: Pad = False,
+    device: Device = "auto",
+    use_cpu: UseCpu = False,
+    batch_size: BatchSize = "auto",
+    decode_workers: DecodeWorkers = "auto",
+    precision: PrecisionOption = "fp32",
+    weights: Weights = "auto",
+    weights_dir: WeightsDir = None,
+    offline: Offline = False,
+    model: Model = None,
+    set_: Set = None,
+    output_dir: OutputDir = Path(),
+    resume: Resume = True,
+    keep_features: KeepFeatures = False,
+    strict: Strict = False,
+    dry_run: DryRun = False,
+    format_: FormatOption = "auto",
+    fvd_model: HistoricalModel = None,
+    gstvqa_model: HistoricalModel = None,
+    simplevqa_model: HistoricalModel = None,
+    lightvqa_plus_model: HistoricalModel = None,
+    lightvqa_plus_swin: HistoricalModel = None,
+) -> None:
+    """Score videos: each is decoded once for all metrics.
+
+    Results go to stdout and to results.json in --output-dir. Exit code 0: all done; 3: some videos
+    failed, with their reasons; 1: nothing could be scored; 2: usage; 4: weights or machine.
+    """
+    # Everything that can be refused without torch is refused before it is imported.
+    historical = (
+        fvd_model,
+        gstvqa_model,
+        simplevqa_model,
+        lightvqa_plus_model,
+        lightvqa_plus_swin,
+    )
+    config: Config = ctx.meta.get("aigve.config", Config())
+    models = {**config.models, **_models(model or [], historical)}
+    options = _settings(set_ or [], config)
+    if use_cpu and device == "cuda":
+        raise UsageError("--use-cpu and --device cuda contradict each other.")
+    batch = _count("--batch-size", batch_size)
+    workers = _count("--decode-workers", decode_workers)
+    rate = None if fps == "native" else _rate(fps)
+
+    from aigve_cli import api
+    from aigve_cli.contract import Extent
+    from aigve_cli.dataset import staging
+    from aigve_cli.dataset.samples import load_dataset
+    from aigve_cli.results.tables import PLAN_COLUMNS, RESULT_COLUMNS, records_to_rows
+
+    output: Output = ctx.obj
+    dataset = load_dataset(
+        input_dir=input_dir,
+        reference_dir=reference_dir,
+        annotations=annotations,
+        video_dir=video_dir,
+        suffixes=generated_suffixes,
+        recursive=recursive,
+        prompts=prompts,
+        prompt=prompt,
+        prompt_from_name=prompt_from_name,
+    )
+    plan = api.make_plan(
+        dataset,
+        metrics=_names(metrics),
+        categories=_names(categories),
+        extent=Extent(max_len, max_seconds, rate, pad),
+        weights=weights,
+        weights_dir=weights_dir,
+        offline=offline,
+        models=models,
+        options=options,
+        output=output,
+    )
+    if stage_dataset is not None:
+        staged = staging.stage_dataset(
+            dataset, stage_dataset, link=link, dry_run=dry_run, suffixes=generated_suffixes
+        )
+        for line in staged.describe():
+            output.note(line)
+        if not dry_run:
+            plan = api.with_dataset(plan, staged.dataset)
+    if dry_run:
+        rows = api.describe_plan(plan, output_dir, output)
+        output.rows(rows, PLAN_COLUMNS, format_)
+        return
+    try:
+        results = api.run_plan(
+            plan,
+            device="cpu" if use_cpu else device,
+            batch_size=batch,
+            decode_workers=workers,
+            precision=precision,
+            output_dir=output_dir,
+            fresh=not resume,
+            keep_features=keep_features,
+            strict=strict,
+            output=output,
+        )
+    except KeyboardInterrupt:
+        output.warn("Interrupted. What is done is kept: the same command goes on from here.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    if format_ in ("json", "jsonl"):
+        output.rows(results.records, (), format_)
+    else:
+        output.rows(records_to_rows(results.records), RESULT_COLUMNS, format_)
+    raise typer.Exit(results.exit_code)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _count(flag: str, text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"{flag} {text}: expected a whole number above 0, or auto.")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--fps {text}: expected a number, or native.") from None
+
+
+def _models(given: Sequence[str], historical: Sequence[Path | None]) -> dict[str, Path]:
+    models: dict[str, Path] = {}
+    for flag, path in zip(HISTORICAL_MODELS, historical, strict=True):
+        if path is not None:
+            models[HISTORICAL_MODELS[flag]] = path
+    for text in given:
+        name, equals, path_text = text.partition("=")
+        if not (name and equals and path_text):
+            raise UsageError(f"--model {text}: expected NETWORK=PATH.")
+        models[name] = Path(path_text).expanduser()
+    return models
+
+
+def _settings(given: Sequence[str], config: Config) -> dict[str, dict[str, str | int | float]]:
+    settings: dict[str, dict[str, str | int | float]] = {
+        metric: dict(values) for metric, values in config.metrics.items()
+    }
+    for text in given:
+        left, equals, value = text.partition("=")
+        metric, dot, option = left.partition(".")
+        if not (metric and dot and option and equals):
+            raise UsageError(f"--set {text}: expected METRIC.OPTION=VALUE.")
+        settings.setdefault(metric, {})[option] = value
+    return settings

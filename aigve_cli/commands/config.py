@@ -1,0 +1,49 @@
+"""``aigve config``: a complete configuration file, commented."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from aigve_cli.output import Output
+
+NOT_IN_A_FILE = {"help", "model", "set_", "dry_run"}
+
+
+def config(
+    ctx: typer.Context,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[METRIC]...", help="Only these metrics' tables; default: all."),
+    ] = None,
+) -> None:
+    """Print a complete aigve.toml with every option, its default and its meaning."""
+    from aigve_cli.config import config_text
+    from aigve_cli.registry import registry
+    from aigve_cli.weights import network_cards
+
+    output: Output = ctx.obj
+    found = registry()
+    names = [found.canonical(name) for name in metrics or []] or list(found.metrics)
+    names = [found.substitutes.get(name, name) for name in names]
+    output.text(
+        config_text(
+            run_options(ctx),
+            [
+                (name, [(o.name, o.default, o.help) for o in found.metrics[name].card.options])
+                for name in names
+            ],
+            [name for name, card in network_cards().items() if card.weights],
+        )
+    )
+
+
+def run_options(ctx: typer.Context) -> list[tuple[str, object, str]]:
+    """Name, default and help of each option of ``compute``."""
+    compute = ctx.find_root().command.commands["compute"]  # type: ignore[attr-defined]
+    return [
+        (parameter.name.rstrip("_"), parameter.default, parameter.help or "")
+        for parameter in compute.params
+        if parameter.name not in NOT_IN_A_FILE and not getattr(parameter, "hidden", False)
+    ]

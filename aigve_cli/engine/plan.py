@@ -1,0 +1,271 @@
+"""From names on a command line to the union of what every metric needs. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from aigve_cli.contract import (
+    Extent,
+    Frames,
+    Metric,
+    Option,
+    OptionValue,
+    Request,
+    Sampling,
+    Source,
+    View,
+)
+from aigve_cli.errors import UsageError, WeightsError, unknown_name
+from aigve_cli.registry import Registry
+from aigve_cli.video.views import view_to_text
+
+WeightsMode = Literal["auto", "standard", "embedded"]
+ALL_METRICS = ("fid", "is", "fvd")
+"""What ``all`` has always meant: the distances people publish."""
+
+
+@dataclass(frozen=True)
+class PlannedMetric:
+    """A metric of a run, with everything that decides its numbers but the weights."""
+
+    requested: str
+    name: str
+    metric: Metric
+    options: Mapping[str, OptionValue]
+    requests: Mapping[str, Request]
+
+    @property
+    def substituted(self) -> bool:
+        """Whether another metric than the requested one is computed."""
+        return self.requested != self.name
+
+    def roles(self) -> set[str]:
+        """Which videos its requests look at."""
+        return {frames.role for r in self.requests.values() for frames in request_frames(r)}
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A network that looks at frames through a view: it runs once a distinct frame."""
+
+    producer: str
+    variant: str
+    view: View
+
+
+def wanted_names(
+    registry: Registry, metrics: Sequence[str], categories: Sequence[str]
+) -> list[str]:
+    """The requested metrics in order, without doubles.
+
+    Neither given means ``all``; a category alone runs only that category.
+
+    Raises:
+        UsageError: A name or category does not exist.
+    """
+    names: list[str] = []
+    if not metrics and not categories:
+        metrics = ["all"]
+    for category in categories:
+        names += registry.in_category(category)
+    for name in metrics:
+        if name.strip().lower() == "all":
+            names += ALL_METRICS
+        else:
+            names.append(registry.canonical(name))
+    return list(dict.fromkeys(names))
+
+
+def resolve_name(registry: Registry, name: str, mode: WeightsMode) -> str:
+    """The metric that is computed for a requested name under a weights policy.
+
+    Raises:
+        WeightsError: The standard metric is wanted and this version does not have it.
+    """
+    if name in registry.metrics:
+        return name
+    substitute = registry.substitutes[name]
+    if mode == "standard":
+        raise WeightsError(
+            f"'{name}' with its published weights is not part of this version of aigve.",
+            hint=f"`--weights auto` computes '{substitute}' in its place, under that name.",
+        )
+    return substitute
+
+
+def plan_metrics(
+    registry: Registry,
+    names: Iterable[str],
+    *,
+    mode: WeightsMode,
+    settings: Mapping[str, Mapping[str, str | OptionValue]],
+    extent: Extent,
+) -> list[PlannedMetric]:
+    """Resolve names, read options, and ask each metric what it needs to see.
+
+    Args:
+        registry: The metrics that are installed.
+        names: Requested names, as from :func:`wanted_names`.
+        mode: The weights policy.
+        settings: Option values by metric name, as texts or as typed values.
+        extent: How much of each video was asked for.
+
+    Raises:
+        UsageError: A setting names a metric or option that does not exist, or a value is wrong.
+        WeightsError: See :func:`resolve_name`.
+    """
+    by_metric: dict[str, dict[str, str | OptionValue]] = {}
+    for name, values in settings.items():
+        canonical = registry.canonical(name)
+        by_metric.setdefault(canonical, {}).update(values)
+    planned: dict[str, PlannedMetric] = {}
+    for requested in names:
+        name = resolve_name(registry, requested, mode)
+        if name in planned:
+            continue
+        metric = registry.metrics[name]()
+        given = {**by_metric.get(requested, {}), **by_metric.get(name, {})}
+        options = read_options(name, metric.card.options, given)
+        requests = metric.requests(options, extent)
+        planned[name] = PlannedMetric(requested, name, metric, options, requests)
+    return list(planned.values())
+
+
+def read_options(
+    metric: str, known: Sequence[Option], given: Mapping[str, str | OptionValue]
+) -> dict[str, OptionValue]:
+    """Every option of a metric with its value, checked.
+
+    Raises:
+        UsageError: An unknown option, a value of the wrong type, or one that is not allowed.
+    """
+    by_name = {option.name: option for option in known}
+    for name in given:
+        if name not in by_name:
+            if not by_name:
+                raise UsageError(f"The metric '{metric}' has no options; '{name}' was given.")
+            raise unknown_name(f"option of {metric}", name, by_name)
+    return {
+        name: _read_value(metric, option, given.get(name, option.default))
+        for name, option in by_name.items()
+    }
+
+
+def _read_value(metric: str, option: Option, value: str | OptionValue) -> OptionValue:
+    kind = type(option.default)
+    problem = f"{metric}.{option.name}={value}"
+    parsed: OptionValue
+    try:
+        if kind is bool and isinstance(value, str):
+            parsed = {"true": True, "false": False}[value.strip().lower()]
+        elif kind is int and isinstance(value, float) and not value.is_integer():
+            raise ValueError
+        else:
+            parsed = kind(value)
+    except (KeyError, ValueError):
+        words = {bool: "true or false", int: "a whole number", float: "a number"}
+        raise UsageError(f"{problem}: expected {words.get(kind, 'a text')}.") from None
+    if option.choices and parsed not in option.choices:
+        allowed = ", ".join(str(choice) for choice in option.choices)
+        raise UsageError(f"{problem}: not allowed.", hint=f"Allowed: {allowed}.")
+    if option.minimum is not None and isinstance(parsed, int | float) and parsed < option.minimum:
+        raise UsageError(f"{problem}: must be at least {option.minimum:g}.")
+    return parsed
+
+
+# --- requests ---------------------------------------------------------------------------------
+
+
+def request_frames(request: Request) -> list[Frames]:
+    """Every look at frames in a request, inner ones included."""
+    frames: list[Frames] = []
+    for source in request.sources:
+        if isinstance(source, Frames):
+            frames.append(source)
+        elif isinstance(source, Request):
+            frames += request_frames(source)
+    return frames
+
+
+def request_sampling(request: Request) -> Sampling:
+    """The sampling that decides a request's units."""
+    return request_frames(request)[0].sampling
+
+
+def request_leaves(request: Request) -> dict[Leaf, set[str]]:
+    """The networks over frames in a request, with the outputs that are read of each."""
+    leaves: dict[Leaf, set[str]] = {}
+    for source in request.sources:
+        if isinstance(source, Frames):
+            leaf = Leaf(request.producer, request.variant, source.view)
+            leaves.setdefault(leaf, set()).add(request.output_name)
+        elif isinstance(source, Request):
+            for leaf, outputs in request_leaves(source).items():
+                leaves.setdefault(leaf, set()).update(outputs)
+    return leaves
+
+
+def request_producers(request: Request) -> set[str]:
+    """Names of every producer in a request."""
+    inner = [request_producers(source) for source in request.sources if isinstance(source, Request)]
+    return {request.producer}.union(*inner)
+
+
+def for_role(request: Request, role: str) -> bool:
+    """Whether a request looks at videos of ``role`` (``generated`` or ``reference``)."""
+    return any(frames.role in (role, "each") for frames in request_frames(request))
+
+
+def request_key(request: Request, weights: Mapping[str, str]) -> str:
+    """The name under which a request's rows are kept: everything that decides them.
+
+    Which frames were looked at is not part of it: rows are labelled by their units.
+
+    Args:
+        request: What was asked for.
+        weights: sha256 of the weights of each network.
+    """
+    text = json.dumps(_describe(request, weights), sort_keys=True)
+    producer = request.output.replace(":", "-")
+    return f"{producer}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _describe(source: Source, weights: Mapping[str, str]) -> object:
+    if isinstance(source, Frames):
+        return {"view": view_to_text(source.view)}
+    if isinstance(source, Request):
+        return {
+            "output": source.output,
+            "variant": source.variant,
+            "weights": weights.get(source.producer, ""),
+            "sources": [_describe(inner, weights) for inner in source.sources],
+        }
+    return repr(source)
+
+
+def score_key(
+    planned: PlannedMetric,
+    weights: Mapping[str, str],
+    content: Mapping[str, str | None],
+    prompt: str | None,
+) -> str:
+    """What a stored score depends on: metric, version, options, requests, contents, prompt."""
+    text = json.dumps(
+        {
+            "metric": planned.name,
+            "version": planned.metric.card.version,
+            "options": dict(planned.options),
+            "requests": {
+                name: [request_key(request, weights), str(request_sampling(request))]
+                for name, request in planned.requests.items()
+            },
+            "content": dict(content),
+            "prompt": prompt if "prompt" in planned.metric.card.needs else None,
+        },
+        sort_keys=True,
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,138 @@
+"""The Typer application, its global options, and the one place where errors become messages."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from aigve_cli import __version__
+from aigve_cli.commands.compute import compute
+from aigve_cli.commands.config import config, run_options
+from aigve_cli.commands.demo import demo
+from aigve_cli.commands.doctor import doctor
+from aigve_cli.commands.list_metrics import list_metrics
+from aigve_cli.commands.models import models
+from aigve_cli.commands.prepare import prepare
+from aigve_cli.commands.stage import stage
+from aigve_cli.config import DEFAULT_FILE, read_config
+from aigve_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, AigveError
+from aigve_cli.output import Output
+
+app = typer.Typer(
+    name="aigve",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Turn a folder of AI-generated videos into numbers that people can trust.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        Output().text(f"aigve {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def configure(
+    ctx: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Only results, warnings and errors.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More about the run.")] = False,
+    color: Annotated[
+        Literal["auto", "always", "never"],
+        typer.Option("--color", help="Colours; auto follows the terminal and NO_COLOR."),
+    ] = "auto",
+    config_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            envvar="AIGVE_CONFIG",
+            help="Options of the run. Default: aigve.toml in the current folder, if it is there.",
+        ),
+    ] = None,
+) -> None:
+    """Global options."""
+    ctx.obj = Output(quiet=quiet, verbose=verbose, color=color)
+    if config_file is not None or DEFAULT_FILE.is_file():
+        _read_config(ctx, config_file)
+
+
+def _read_config(ctx: typer.Context, path: Path | None) -> None:
+    from aigve_cli.registry import registry
+
+    found = registry()
+    names = {name: f"{name}_" if name in ("set", "format") else name for name in _option_names(ctx)}
+    read = read_config(path, names, [*found.metrics, *found.substitutes])
+    options = {names[name]: value for name, value in read.options.items()}
+    ctx.meta["aigve.config"] = read
+    ctx.default_map = {command: options for command in ("compute", "prepare", "stage", "demo")}
+
+
+def _option_names(ctx: typer.Context) -> list[str]:
+    return [name for name, _, _ in run_options(ctx)]
+
+
+app.command()(prepare)
+app.command()(stage)
+app.command()(compute)
+app.command("list-metrics")(list_metrics)
+app.add_typer(models, name="models")
+app.command()(demo)
+app.command()(doctor)
+app.command()(config)
+
+
+def run() -> None:
+    """Run the command line: the console script's entry."""
+    # A file name need not be valid text: show its bytes rather than fail.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(main())
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    try:
+        result: Any = app(args=arguments, standalone_mode=True)
+    except AigveError as error:
+        Output().error(error.message, error.hint)
+        if os.environ.get("AIGVE_DEBUG"):
+            traceback.print_exc()
+        return error.exit_code
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe has left, as `head` does: Python's own flush at exit must not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except Exception as error:
+        Output().error(
+            f"Internal error: {type(error).__name__}: {error}",
+            "This is a defect of aigve; AIGVE_DEBUG=1 shows where. Results so far are kept.",
+        )
+        if os.environ.get("AIGVE_DEBUG"):
+            traceback.print_exc()
+        return EXIT_FAILED
+    return result if isinstance(result, int) else 0

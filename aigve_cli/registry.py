@@ -1,0 +1,157 @@
+"""Finds metrics: every module in ``aigve_cli/metrics/``, and other packages' by entry point.
+
+A package adds metrics with::
+
+    [project.entry-points."aigve.metrics"]
+    sharpness = "their_package.sharpness:Sharpness"
+
+A plugin that cannot be loaded is a warning that names its distribution; it never stops the rest.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from aigve_cli.contract import CATEGORIES, Card, Metric
+from aigve_cli.errors import UsageError, unknown_name
+
+ENTRY_POINT_GROUP = "aigve.metrics"
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Every metric that is installed.
+
+    Attributes:
+        metrics: Metric classes by name, sorted by category and name.
+        sources: Where each came from: ``aigve`` or the distribution's name and version.
+        warnings: Plugins that could not be loaded, in words.
+    """
+
+    metrics: Mapping[str, type[Metric]]
+    sources: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Other spellings of metric names."""
+        return {alias: name for name, m in self.metrics.items() for alias in m.card.aliases}
+
+    @property
+    def substitutes(self) -> dict[str, str]:
+        """Standard metric → its sibling on weights that install with the package."""
+        return {
+            metric.card.stands_in_for: name
+            for name, metric in self.metrics.items()
+            if metric.card.stands_in_for
+        }
+
+    @property
+    def names(self) -> list[str]:
+        """Every name that a user may write."""
+        return sorted({*self.metrics, *self.aliases, *self.substitutes})
+
+    def canonical(self, name: str) -> str:
+        """The metric's own name; a standard name stays itself even where only a sibling exists.
+
+        Raises:
+            UsageError: There is no such metric, with the nearest names.
+        """
+        lowered = name.strip().lower()
+        lowered = self.aliases.get(lowered, lowered)
+        if lowered in self.metrics or lowered in self.substitutes:
+            return lowered
+        raise unknown_name(
+            "metric", name, self.names, hint="`aigve list-metrics` shows every metric."
+        )
+
+    def in_category(self, category: str) -> list[str]:
+        """The standard metrics of a category, siblings on embedded weights left out.
+
+        Raises:
+            UsageError: There is no such category, or it has no metric yet.
+        """
+        lowered = category.strip().lower()
+        if lowered not in CATEGORIES:
+            raise unknown_name("category", category, CATEGORIES)
+        cards = [m.card for m in self.metrics.values() if m.card.category == lowered]
+        names = {card.stands_in_for or card.name for card in cards}
+        if not names:
+            have = sorted({m.card.category for m in self.metrics.values()})
+            raise UsageError(
+                f"No metric of the category '{lowered}' is installed.",
+                hint=f"Categories with metrics: {', '.join(have)}.",
+            )
+        return sorted(names)
+
+
+@cache
+def registry() -> Registry:
+    """The metrics of this installation, found once a process."""
+    found: dict[str, type[Metric]] = {}
+    sources: dict[str, str] = {}
+    warnings: list[str] = []
+    package = importlib.import_module("aigve_cli.metrics")
+    for module in pkgutil.iter_modules(package.__path__):
+        if not module.name.startswith("_"):
+            loaded = importlib.import_module(f"aigve_cli.metrics.{module.name}")
+            for metric in _metrics_of(loaded):
+                found[metric.card.name] = metric
+                sources[metric.card.name] = "aigve"
+    for name, source, metric in _plugins(warnings):
+        if name in found:
+            warnings.append(
+                f"{source} brings a metric '{name}' that {sources[name]} has already: left out."
+            )
+            continue
+        found[name] = metric
+        sources[name] = source
+    order = list(CATEGORIES)
+    names = sorted(found, key=lambda name: (order.index(found[name].card.category), name))
+    return Registry({name: found[name] for name in names}, sources, tuple(warnings))
+
+
+def _metrics_of(module: Any) -> list[type[Metric]]:
+    return [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, Metric)
+        and value.__module__ == module.__name__
+        and hasattr(value, "card")
+    ]
+
+
+def _plugins(warnings: list[str]) -> Iterable[tuple[str, str, type[Metric]]]:
+    from importlib.metadata import entry_points
+
+    for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
+        source = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+        try:
+            metric = point.load()
+            problem = _problem(metric)
+        except Exception as error:  # a plugin may fail in any way; it must not stop the others
+            problem = f"{type(error).__name__}: {error}"
+        if problem:
+            warnings.append(
+                f"The metric plugin '{point.name}' of {source} cannot be used: {problem}"
+            )
+        else:
+            yield metric.card.name, source, metric
+
+
+def _problem(metric: Any) -> str | None:
+    if not (isinstance(metric, type) and issubclass(metric, Metric)):
+        return "its entry point is not a subclass of aigve_cli.contract.Metric"
+    if not isinstance(getattr(metric, "card", None), Card):
+        return "it has no Card"
+    if metric.card.category not in CATEGORIES:
+        return f"its category '{metric.card.category}' is not one of {', '.join(CATEGORIES)}"
+    if not (metric.scores_videos() or metric.compares_sets()):
+        return "it implements neither score nor compare"
+    return None

@@ -1,0 +1,1 @@
+"""From scores to files: records, schema, tables and today's formats."""
