@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -156,25 +157,33 @@ def read_options(
 
 
 def _read_value(metric: str, option: Option, value: str | OptionValue) -> OptionValue:
-    kind = type(option.default)
     problem = f"{metric}.{option.name}={value}"
-    parsed: OptionValue
-    try:
-        if kind is bool and isinstance(value, str):
-            parsed = {"true": True, "false": False}[value.strip().lower()]
-        elif kind is int and isinstance(value, float) and not value.is_integer():
-            raise ValueError
-        else:
-            parsed = kind(value)
-    except (KeyError, ValueError):
-        words = {bool: "true or false", int: "a whole number", float: "a number"}
-        raise UsageError(f"{problem}: expected {words.get(kind, 'a text')}.") from None
+    kind = type(option.default)
+    parsed = _parse(kind, value)
+    if parsed is None:
+        words = {bool: "true or false", int: "a whole number", float: "a finite number"}
+        raise UsageError(f"{problem}: expected {words.get(kind, 'a text')}.")
     if option.choices and parsed not in option.choices:
         allowed = ", ".join(str(choice) for choice in option.choices)
         raise UsageError(f"{problem}: not allowed.", hint=f"Allowed: {allowed}.")
     if option.minimum is not None and isinstance(parsed, int | float) and parsed < option.minimum:
         raise UsageError(f"{problem}: must be at least {option.minimum:g}.")
     return parsed
+
+
+def _parse(kind: type, value: str | OptionValue) -> OptionValue | None:
+    """A value of ``kind`` from a flag's text or a file's typed value, None if it is not one."""
+    if isinstance(value, bool) or kind is str:
+        return value if type(value) is kind else None
+    if kind is bool:
+        return {"true": True, "false": False}.get(str(value).strip().lower())
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    if kind is int:
+        return int(number) if number.is_integer() else None
+    return number if math.isfinite(number) else None
 
 
 # --- requests ---------------------------------------------------------------------------------

@@ -1,0 +1,126 @@
+"""Every registered metric keeps the contract: a new file is tested the moment it is there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from aigve_cli.contract import CATEGORIES, Extent, Sample, SampleFeatures, Score, VideoFeatures
+from aigve_cli.engine.plan import (
+    read_options,
+    request_frames,
+    request_key,
+    request_producers,
+    request_sampling,
+)
+from aigve_cli.registry import registry
+from aigve_cli.weights import network_card
+from tests.conftest import process_environment
+
+NAMES = list(registry().metrics)
+
+
+@pytest.fixture(params=NAMES)
+def metric(request):
+    return registry().metrics[request.param]()
+
+
+def defaults(metric):
+    return read_options(metric.card.name, metric.card.options, {})
+
+
+def test_card(metric):
+    card = metric.card
+    assert card.category in CATEGORIES
+    assert card.name == card.name.lower()
+    assert set(card.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    assert card.values
+    assert all(text for text in (card.title, card.cite, card.source, card.licence))
+    assert card.version >= 1
+    for option in card.options:
+        assert option.help
+        assert not option.choices or option.default in option.choices
+    assert metric.scores_videos() or metric.compares_sets()
+
+
+def test_requests_are_pure_and_name_producers_that_exist(metric):
+    options = defaults(metric)
+    first, second = (metric.requests(options, Extent()) for _ in range(2))
+    assert first == second
+    for request in first.values():
+        for producer in request_producers(request):
+            card = network_card(producer)
+            if producer == request.producer:
+                assert request.output_name in card.outputs
+        assert request_key(request, {}) == request_key(request, {})
+        assert str(request_sampling(request))
+        assert request_frames(request)
+
+
+def test_longer_extents_see_at_least_as_much(metric):
+    for request in metric.requests(defaults(metric), Extent(max_frames=32)).values():
+        assert request_sampling(request).limit is not None
+        assert request_sampling(request).limit <= 32
+
+
+class Set(list):
+    """Videos in memory."""
+
+
+def made_up(metric, seed, videos, rows=6):
+    random = np.random.default_rng(seed)
+    return Set(
+        VideoFeatures(
+            f"{seed}-{index}",
+            {
+                name: random.normal(size=(rows, 40)).astype(np.float32)
+                for name in metric.requests(defaults(metric), Extent())
+            },
+        )
+        for index in range(videos)
+    )
+
+
+def test_sets_give_finite_numbers_or_a_reason(metric):
+    if not metric.compares_sets():
+        pytest.skip("scores single videos only")
+    for generated, reference in ((5, 4), (1, 1), (1, 0), (5, 0)):
+        score = metric.compare(
+            made_up(metric, 1, generated), made_up(metric, 2, reference) or None, defaults(metric)
+        )
+        assert isinstance(score, Score)
+        assert bool(score.reason) != bool(score.values)
+        assert set(score.values) <= {value.name for value in metric.card.values}
+        for value in metric.card.values:
+            if value.name in score.values:
+                low, high = value.range
+                assert low is None or score.values[value.name] >= low
+                assert high is None or score.values[value.name] <= high
+
+
+def test_single_videos_give_finite_numbers_or_a_reason(metric):
+    if not metric.scores_videos():
+        pytest.skip("compares sets only")
+    for rows in (6, 1):
+        generated, reference = (made_up(metric, seed, 1, rows)[0].features for seed in (1, 2))
+        for features in (SampleFeatures(generated, reference), SampleFeatures(generated)):
+            score = metric.score(features, Sample("a", None), defaults(metric))
+            assert bool(score.reason) != bool(score.values)
+
+
+def test_metrics_load_without_numpy_or_torch():
+    code = (
+        "import sys; from aigve_cli.registry import registry; registry();"
+        "print([m for m in ('numpy', 'scipy', 'torch') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=process_environment(),
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
