@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -36,11 +36,31 @@ HISTORICAL_MODELS = {
 }
 """Flags of the tools before aigve, and the network whose checkpoint each names."""
 
+
+def _complete_metrics(incomplete: str) -> list[str]:
+    from aigve_cli.registry import registry
+
+    return _complete_last(incomplete, ["all", *registry().names])
+
+
+def _complete_categories(incomplete: str) -> list[str]:
+    from aigve_cli.contract import CATEGORIES
+
+    return _complete_last(incomplete, CATEGORIES)
+
+
+def _complete_last(incomplete: str, names: Iterable[str]) -> list[str]:
+    """Completions of the last name of a comma-separated list."""
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+
 Metrics = Annotated[
     str,
     typer.Option(
         "--metrics",
         metavar="M,…",
+        autocompletion=_complete_metrics,
         envvar="AIGVE_METRICS",
         help="Metrics to compute; all is fid, is and fvd. Default: all, "
         "or only --categories where they are given.",
@@ -49,7 +69,11 @@ Metrics = Annotated[
 Categories = Annotated[
     str,
     typer.Option(
-        "--categories", metavar="C,…", envvar="AIGVE_CATEGORIES", help="Every metric of these."
+        "--categories",
+        metavar="C,…",
+        autocompletion=_complete_categories,
+        envvar="AIGVE_CATEGORIES",
+        help="Every metric of these.",
     ),
 ]
 MaxLen = Annotated[
@@ -345,10 +369,19 @@ def _rate(text: str) -> float:
 
 
 def _models(given: Sequence[str], historical: Sequence[Path | None]) -> dict[str, Path]:
+    from aigve_cli.weights import network_cards
+
     models: dict[str, Path] = {}
     for flag, path in zip(HISTORICAL_MODELS, historical, strict=True):
         if path is not None:
-            models[HISTORICAL_MODELS[flag]] = path
+            network = HISTORICAL_MODELS[flag]
+            if network not in network_cards():
+                raise UsageError(
+                    f"{flag} names a checkpoint for {network}, a network that this version does "
+                    "not have yet.",
+                    hint="`aigve models list` shows the networks; --model NETWORK=PATH sets one.",
+                )
+            models[network] = path
     for text in given:
         name, equals, path_text = text.partition("=")
         if not (name and equals and path_text):

@@ -9,6 +9,15 @@ import typer
 from aigve_cli.output import Output
 
 NOT_IN_A_FILE = {"help", "model", "set_", "dry_run"}
+EXAMPLES: dict[str | None, object] = {
+    "metrics": ["all"],
+    "categories": ["distribution_based"],
+    "max_len": 64,
+    "max_seconds": 2.5,
+    "prompt": "a red car on a bridge",
+    "path": "folder/or/file",
+}
+"""By option, else by type, for options that are not set by default."""
 
 
 def config(
@@ -18,7 +27,10 @@ def config(
         typer.Argument(metavar="[METRIC]...", help="Only these metrics' tables; default: all."),
     ] = None,
 ) -> None:
-    """Print a complete aigve.toml with every option, its default and its meaning."""
+    """Print a complete aigve.toml.
+
+    Every option, commented out, with its default and its meaning.
+    """
     from aigve_cli.config import config_text
     from aigve_cli.registry import registry
     from aigve_cli.weights import network_cards
@@ -40,10 +52,15 @@ def config(
 
 
 def run_options(ctx: typer.Context) -> list[tuple[str, object, str]]:
-    """Name, default and help of each option of ``compute``."""
+    """Name, default (or an example where there is none) and help of each option of ``compute``."""
     compute = ctx.find_root().command.commands["compute"]  # type: ignore[attr-defined]
-    return [
-        (parameter.name.rstrip("_"), parameter.default, parameter.help or "")
-        for parameter in compute.params
-        if parameter.name not in NOT_IN_A_FILE and not getattr(parameter, "hidden", False)
-    ]
+    options: list[tuple[str, object, str]] = []
+    for parameter in compute.params:
+        if parameter.name in NOT_IN_A_FILE or getattr(parameter, "hidden", False):
+            continue
+        default, text = parameter.default, parameter.help or ""
+        if default in (None, ""):
+            example = EXAMPLES.get(parameter.name) or EXAMPLES[parameter.type.name]
+            default, text = example, f"{text} Not set; for example:"
+        options.append((parameter.name.rstrip("_"), default, text))
+    return options

@@ -17,7 +17,7 @@ def demo(
     ] = Path("aigve-demo"),
     use_cpu: Annotated[bool, typer.Option("--use-cpu", help="Do not use a GPU.")] = False,
 ) -> None:
-    """Make a few small videos and degraded copies, score them, and print the table.
+    """Make sample videos and degraded copies, and score them.
 
     Needs no network: metrics run on weights that install with the package. The videos stay in the
     folder to try other commands on.

@@ -36,13 +36,19 @@ def doctor(
     ctx: typer.Context,
     weights_dir: Annotated[
         Path | None,
-        typer.Option("--weights-dir", metavar="FOLDER", envvar="AIGVE_WEIGHTS_DIR"),
+        typer.Option(
+            "--weights-dir",
+            metavar="FOLDER",
+            envvar="AIGVE_WEIGHTS_DIR",
+            help="Folder of published checkpoints.",
+        ),
     ] = None,
     format_: FormatOption = "auto",
 ) -> None:
-    """Look at python, torch, ffmpeg, disk, weights, plugins and configuration.
+    """Say whether everything that a run needs is here.
 
-    Exits with 4 if something that a run needs is broken.
+    Looks at python, torch, ffmpeg, disk, weights, plugins and configuration. Exits with 4 if
+    something that a run needs is broken.
     """
     from aigve_cli.errors import EXIT_ENVIRONMENT
 

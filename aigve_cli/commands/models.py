@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 models = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="Networks and their weights: what is here, fetch it, check it.",
+    help="Networks and their weights: list, fetch, verify.",
 )
 
 _COLUMNS = (
@@ -31,12 +31,14 @@ Status = Literal["embedded", "here", "missing", "bad"]
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A network, as `models list` names it.")]
 Tag = Annotated[
-    str | None, typer.Option("--tag", help="Which of its checkpoints, if not the default one.")
+    str | None,
+    typer.Option("--tag", metavar="TAG", help="Which of its checkpoints, if not the default one."),
 ]
 WeightsDir = Annotated[
     Path | None,
     typer.Option(
         "--weights-dir",
+        metavar="FOLDER",
         envvar="AIGVE_WEIGHTS_DIR",
         help="Folder with checkpoint files under their published names.",
     ),
@@ -45,7 +47,12 @@ Offline = Annotated[
     bool, typer.Option("--offline", envvar="AIGVE_OFFLINE", help="Never use the network.")
 ]
 FormatOption = Annotated[
-    Format, typer.Option("--format", help="How results are written to stdout.")
+    Format,
+    typer.Option(
+        "--format",
+        envvar="AIGVE_FORMAT",
+        help="Results on stdout; auto is a table on a terminal and tsv in a pipe.",
+    ),
 ]
 
 
@@ -102,7 +109,10 @@ def verify(
     weights_dir: WeightsDir = None,
     format: FormatOption = "auto",
 ) -> None:
-    """Read the weights that are here and compare them with their cards; exit 4 if one is wrong."""
+    """Compare the weights that are here with their cards.
+
+    Reads every byte. Exits with 4 if a file is wrong.
+    """
     from aigve_cli.errors import WeightsError
     from aigve_cli.weights import network_card, network_cards
 

@@ -38,7 +38,9 @@ def prepare(
     out_json: OutJson = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Find generated videos, references and prompts in a folder; write them as annotations.
+    """Find pairs and prompts; write them as annotations.
+
+    Generated videos, their references and their prompts, as compute would see them.
 
     Prints the path of the written JSON; with --dry-run the JSON itself.
     """

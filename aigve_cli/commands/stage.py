@@ -35,7 +35,7 @@ def stage(
     out_json: OutJson = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Gather videos and annotations in one folder, ready for compute.
+    """Gather videos and annotations in one folder for compute.
 
     Prints the path of the annotations; with --dry-run what would happen to each file. Running it
     again brings the folder up to date.
