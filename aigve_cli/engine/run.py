@@ -34,7 +34,7 @@ from aigve_cli.engine.produce import Producers, VideoRows
 from aigve_cli.errors import AigveError, SetupError, VideoError
 from aigve_cli.lazy import np
 from aigve_cli.output import Progress
-from aigve_cli.video.decode import check_is_file
+from aigve_cli.video.ffmpeg import check_is_file
 from aigve_cli.video.prefetch import ChunkStream, DecodeJob, Prefetcher
 from aigve_cli.video.probe import probe
 from aigve_cli.video.views import split_view
@@ -171,23 +171,24 @@ class Run:
         opened: deque[tuple[VideoWork, Inspected, ChunkStream | None]] = deque()
         claimed: set[str] = set()
         left = iter(works)
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            try:
-                while True:
-                    while len(inspecting) < LOOK_AHEAD and (work := next(left, None)):
-                        inspecting.append((work, reader.submit(inspect, work.path, probing)))
-                    streams = sum(stream is not None for _, _, stream in opened)
-                    while inspecting and streams < self._prefetcher.workers and len(opened) < 64:
-                        work, future = inspecting.popleft()
-                        inspected = future.result()
-                        stream = self._open(work, inspected, claimed)
-                        streams += stream is not None
-                        opened.append((work, inspected, stream))
-                    if not opened:
-                        return
-                    yield opened.popleft()
-            finally:
-                reader.shutdown(wait=False, cancel_futures=True)
+        reader = ThreadPoolExecutor(max_workers=1)
+        try:
+            while True:
+                while len(inspecting) < LOOK_AHEAD and (work := next(left, None)):
+                    inspecting.append((work, reader.submit(inspect, work.path, probing)))
+                streams = sum(stream is not None for _, _, stream in opened)
+                while inspecting and streams < self._prefetcher.workers and len(opened) < 64:
+                    work, future = inspecting.popleft()
+                    inspected = future.result()
+                    stream = self._open(work, inspected, claimed)
+                    streams += stream is not None
+                    opened.append((work, inspected, stream))
+                if not opened:
+                    return
+                yield opened.popleft()
+        finally:
+            # Not waited for: a Ctrl-C should not last as long as the reading of a large file.
+            reader.shutdown(wait=False, cancel_futures=True)
 
     def _open(self, work: VideoWork, inspected: Inspected, claimed: set[str]) -> ChunkStream | None:
         if inspected.problem:

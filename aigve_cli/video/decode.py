@@ -7,10 +7,7 @@ reach a constant rate. Rotation is applied.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-import resource
 import select
 import subprocess
 from collections.abc import Iterator
@@ -19,22 +16,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aigve_cli.contract import VideoFacts
-from aigve_cli.errors import SetupError, VideoError
+from aigve_cli.errors import VideoError
 from aigve_cli.lazy import np
 from aigve_cli.video.ffmpeg import (
-    MAX_ADDRESS_SPACE,
+    STALL_SECONDS,
     Header,
     Messages,
-    ffmpeg_binary,
+    check_is_file,
+    end_ffmpeg,
     input_arguments,
+    stalled,
+    start_ffmpeg,
 )
+from aigve_cli.video.probe import scan_packets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-STALL_SECONDS = 60.0
-"""A decoder that gives nothing for so long is ended and its video recorded as unreadable."""
-PIPE_BYTES = 1 << 20
 MISSING_SHARE = 0.1
 """A file that gives this share of its stated duration less than it should was cut."""
 
@@ -79,6 +77,7 @@ class VideoReader:
         self._wanted = frames
         self._threads = threads
         self._stall_seconds = stall_seconds
+        self._closed = False
         self._process: subprocess.Popen[bytes] | None = None
         self._decoded: Decoded | None = None
 
@@ -97,9 +96,9 @@ class VideoReader:
 
     def close(self) -> None:
         """End ffmpeg if it still runs. May be called from another thread."""
-        process = self._process
-        if process is not None and process.poll() is None:
-            process.kill()
+        self._closed = True
+        if self._process is not None:
+            end_ffmpeg(self._process)
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         """Frames: uint8 [H, W, 3], RGB, 0..255, each its own array.
@@ -122,13 +121,16 @@ class VideoReader:
         messages = Messages(process.stderr)
         count = 0
         try:
+            if self._closed:  # by another thread, while ffmpeg was being started
+                return
             header = messages.wait_for_header(self._stall_seconds)
             if header is not None:
                 for frame in self._frames(process.stdout, header):
                     count += 1
                     yield frame
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=2)
+            process.wait(timeout=self._stall_seconds)
+        except subprocess.TimeoutExpired:
+            raise stalled(self._stall_seconds) from None
         finally:
             self.close()
             process.wait()
@@ -148,81 +150,49 @@ class VideoReader:
         header, error = messages.header, messages.first_error
         if "matches no streams" in " ".join(messages.complaints):
             raise VideoError("the file holds no video stream", status="no_video")
+        frames = f"{count} frame{'s' * (count != 1)}"
+        if returncode < 0:
+            raise VideoError(
+                f"ffmpeg was ended by signal {-returncode} after {frames}",
+                status="partial" if count else "unreadable",
+            )
         if count == 0:
             raise VideoError(error or f"ffmpeg gave no frame (exit code {returncode})")
         expected = self._expected(header)
         short = expected is not None and count < expected
         if returncode != 0 or messages.errors:
-            frames = f"{count} of about {expected} frames" if short else f"{count} frames"
-            what = "is cut or damaged" if short else "is damaged"
+            what = f"cut or damaged: {count} of about {expected} frames" if short else "damaged"
             raise VideoError(
-                f"the file {what}: {frames}, {messages.errors} decoding errors, first: {error}",
+                f"the file is {what}; decoding errors: {messages.errors}, "
+                f"first: {error or f'exit code {returncode}'}",
                 status="partial",
             )
         if (
-            short
-            and expected is not None
-            and not header.has_audio
+            expected is not None
             and count < expected * (1 - MISSING_SHARE) - 1
+            and self._ends_early(header)
         ):
             raise VideoError(
-                f"the file is cut: {count} frames where its header states about {expected}",
+                f"the file is cut: {frames} where its header states about {expected}",
                 status="partial",
             )
         return Decoded(count, header.width, header.height, header.fps, header.codec)
 
     def _expected(self, header: Header) -> int | None:
         if not header.seconds or not header.fps:
-            return self._wanted
+            return None
         stated = round(header.seconds * header.fps)
         return stated if self._wanted is None else min(stated, self._wanted)
 
+    def _ends_early(self, header: Header) -> bool:
+        """Whether the last packet ends before the stated duration.
 
-def check_is_file(path: Path) -> None:
-    """Refuse what ffmpeg would answer with a riddle.
-
-    Raises:
-        VideoError: The path does not exist, is a folder, is empty, or may not be read.
-    """
-    if not path.exists():
-        raise VideoError("the file does not exist", status="missing")
-    if not path.is_file():
-        raise VideoError("not a regular file")
-    if path.stat().st_size == 0:
-        raise VideoError("the file is empty (0 bytes)")
-    if not os.access(path, os.R_OK):
-        raise VideoError("no permission to read the file")
-
-
-def start_ffmpeg(arguments: list[str]) -> subprocess.Popen[bytes]:
-    """Start ffmpeg with pipes, apart from the terminal's Ctrl-C, with bounded memory.
-
-    Raises:
-        SetupError: The binary cannot be started.
-    """
-    binary = ffmpeg_binary()
-    try:
-        process = subprocess.Popen(
-            [binary, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise SetupError(
-            f"ffmpeg cannot be started: {binary}: {error.strerror}",
-            hint="Run `aigve doctor`; IMAGEIO_FFMPEG_EXE names another binary.",
-        ) from error
-    if process.stdout is not None and hasattr(fcntl, "F_SETPIPE_SZ"):
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(process.stdout.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-    if hasattr(resource, "prlimit"):
-        with contextlib.suppress(OSError, ValueError):
-            bound = (MAX_ADDRESS_SPACE, MAX_ADDRESS_SPACE)
-            resource.prlimit(process.pid, resource.RLIMIT_AS, bound)
-    return process
+        Fewer frames than rate and duration promise may just be a variable rate, which Matroska
+        does not state. Audio may last longer than the video: then nothing is known.
+        """
+        if header.seconds is None or header.has_audio:
+            return False
+        return scan_packets(self.path).end < header.seconds * (1 - MISSING_SHARE)
 
 
 def _read_exactly(fd: int, buffer: memoryview, stall_seconds: float) -> bool:
@@ -231,7 +201,7 @@ def _read_exactly(fd: int, buffer: memoryview, stall_seconds: float) -> bool:
     filled = 0
     while filled < len(buffer):
         if not waiter.poll(stall_seconds * 1000):
-            raise VideoError(f"the decoder gave nothing for {stall_seconds:g} s")
+            raise stalled(stall_seconds)
         count = os.readv(fd, [buffer[filled:]])
         if count == 0:
             return False

@@ -1,27 +1,47 @@
-"""The ffmpeg binary: where it is, how a file is handed to it, and what its messages say."""
+"""The ffmpeg binary: how it is started and ended, how it is given a file, what its messages say."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import io
+import os
 import re
+import resource
+import signal
+import subprocess
 import threading
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from aigve_cli.errors import SetupError
+from aigve_cli.errors import SetupError, VideoError
 
 MAX_PIXELS = 8192 * 8192
 """Larger pictures are refused before they are allocated: 89 bytes of GIF may claim 16000x16000."""
 MAX_ADDRESS_SPACE = 16 * 2**30
+FORMATS = (
+    "asf,avi,flv,gif,h264,hevc,ivf,m4v,matroska,webm,mov,mp4,mpeg,mpegts,mpegvideo,nut,ogg,"
+    "webp_anim,yuv4mpegpipe"
+)
+"""Containers that hold their frames. Playlists are not among them: they open other files."""
 KEPT_MESSAGES = 40
+MESSAGE_BYTES = 4096
+PIPE_BYTES = 1 << 20
+STALL_SECONDS = 60.0
+"""A decoder that gives nothing for so long is ended and its video recorded as unreadable."""
 
-_LEVEL = re.compile(r"\[(info|verbose|warning|error|fatal|panic)\] ?(.*)")
+# From the line's start: a title may hold anything, but its further lines are indented.
+_LEVEL = re.compile(
+    r"(?:\[[^]]* @ 0x[0-9a-f]+\] ?)*\[(info|verbose|warning|error|fatal|panic)\] ?(.*)"
+)
 _SIZE = re.compile(r"\b(\d{1,5})x(\d{1,5})\b")
 _FPS = re.compile(r"([\d.]+)(k?) fps")
 _TBR = re.compile(r"([\d.]+)(k?) tbr")
 _DURATION = re.compile(r"Duration: (\d+):(\d+):([\d.]+)")
-_CONTEXT = re.compile(r"@ 0x[0-9a-f]+")
+_ROTATION = re.compile(r"rotation of (-?[\d.]+)")
+_SOURCE = re.compile(r"\[([^]#@]+) @ 0x[0-9a-f]+\]")
 
 
 def ffmpeg_binary() -> str:
@@ -49,10 +69,70 @@ def input_arguments(path: Path, *, threads: int = 0) -> list[str]:
     return [
         *arguments,
         *("-max_pixels", str(MAX_PIXELS)),
-        *("-protocol_whitelist", "file,pipe"),
+        *("-protocol_whitelist", "file,pipe", "-format_whitelist", FORMATS),
         *("-i", f"file:{path}"),
-        *("-map", "0:v:0", "-an", "-sn", "-dn"),
+        # A capital V: a cover picture is no video.
+        *("-map", "0:V:0", "-an", "-sn", "-dn"),
     ]
+
+
+def check_is_file(path: Path) -> None:
+    """Refuse what ffmpeg would answer with a riddle.
+
+    Raises:
+        VideoError: The path does not exist, is a folder, is empty, or may not be read.
+    """
+    try:
+        if not path.exists():
+            raise VideoError("the file does not exist", status="missing")
+        if not path.is_file():
+            raise VideoError("not a regular file")
+        if path.stat().st_size == 0:
+            raise VideoError("the file is empty (0 bytes)")
+    except OSError as error:  # a folder on the way that may not be searched, a name too long
+        raise VideoError(f"cannot be read: {error.strerror}") from error
+    if not os.access(path, os.R_OK):
+        raise VideoError("no permission to read the file")
+
+
+def start_ffmpeg(arguments: list[str]) -> subprocess.Popen[bytes]:
+    """Start ffmpeg with pipes, apart from the terminal's Ctrl-C, with bounded memory.
+
+    Raises:
+        SetupError: The binary cannot be started.
+    """
+    binary = ffmpeg_binary()
+    try:
+        process = subprocess.Popen(
+            [binary, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+            # Its messages are parsed: a user's AV_LOG_FORCE_COLOR would put codes between them.
+            env={**os.environ, "AV_LOG_FORCE_NOCOLOR": "1"},
+        )
+    except OSError as error:
+        raise SetupError(
+            f"ffmpeg cannot be started: {binary}: {error.strerror}",
+            hint="Run `aigve doctor`; IMAGEIO_FFMPEG_EXE names another binary.",
+        ) from error
+    if process.stdout is not None and hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(process.stdout.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    if hasattr(resource, "prlimit"):
+        with contextlib.suppress(OSError, ValueError):
+            bound = (MAX_ADDRESS_SPACE, MAX_ADDRESS_SPACE)
+            resource.prlimit(process.pid, resource.RLIMIT_AS, bound)
+    return process
+
+
+def end_ffmpeg(process: subprocess.Popen[bytes]) -> None:
+    """End ffmpeg and, where the binary is a script around it, what the script started."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @dataclass(frozen=True)
@@ -68,6 +148,8 @@ class Header:
     seconds: float | None = None
     """Duration of the file; None where the container states none."""
     has_audio: bool = False
+    turned: bool = False
+    """Whether the file asks players to turn the picture by 90 or 270 degrees."""
 
 
 class Messages:
@@ -85,8 +167,13 @@ class Messages:
         self._thread.start()
 
     def wait_for_header(self, seconds: float) -> Header | None:
-        """The header, once the output's size is known; None if ffmpeg ended or hung before."""
-        self._output_known.wait(seconds)
+        """The header, once the output's size is known; None if ffmpeg ended before.
+
+        Raises:
+            VideoError: ffmpeg said nothing of it for so long.
+        """
+        if not self._output_known.wait(seconds):
+            raise stalled(seconds)
         return self.header if self.header.width else None
 
     def close(self) -> None:
@@ -94,17 +181,23 @@ class Messages:
         self._thread.join(timeout=5)
 
     def _read(self, stream: IO[bytes]) -> None:
-        with stream:
-            for raw in stream:
+        # Bounded: something else than ffmpeg may never end its line.
+        with stream, io.BufferedReader(stream) as lines:  # type: ignore[type-var]
+            while raw := lines.readline(MESSAGE_BYTES):
                 self._take(raw.decode("utf-8", "replace").rstrip())
         self._output_known.set()
 
     def _take(self, line: str) -> None:
-        found = _LEVEL.search(line)
-        level, text = (found[1], found[2]) if found else ("info", line)
+        found = _LEVEL.match(line)
+        if found is None:
+            return  # the rest of a line that a file's name or title broke
+        level, text = found[1], found[2]
         if level in ("error", "fatal", "panic"):
-            source = _CONTEXT.sub("", line[: found.start()] if found else "").strip(" []")
-            message = f"{source.split('#')[0].strip()}: {text}" if source else text
+            source = _SOURCE.search(line[: found.start(1)])
+            text = text.partition(", see the documentation")[0]
+            if text.startswith("Format not on whitelist"):
+                text = "a playlist, a picture or another file that is no video"
+            message = f"{source[1]}: {text}" if source else text
             self.errors += 1
             self.first_error = self.first_error or message
             self.complaints.append(message)
@@ -118,6 +211,8 @@ class Messages:
         elif self._section == "Input" and (found := _DURATION.search(text)):
             hours, minutes, seconds = found.groups()
             self._update(seconds=int(hours) * 3600 + int(minutes) * 60 + float(seconds))
+        elif self._section == "Input" and (rotation := _ROTATION.search(text)):
+            self._update(turned=float(rotation[1]) % 180 == 90)
         elif stripped.startswith("Stream #") and ": Audio:" in stripped:
             self._update(has_audio=True)
         elif stripped.startswith("Stream #") and ": Video:" in stripped:
@@ -127,6 +222,8 @@ class Messages:
         # Pixel format parentheses hold commas and, for some codecs, digits with an x.
         flat = re.sub(r"\([^()]*\)", "", re.sub(r"\([^()]*\)", "", description))
         if self._section == "Input" and not self.header.codec:
+            if "(attached pic)" in description:
+                return
             rate = _FPS.search(flat) or _TBR.search(flat)
             fps = float(rate[1]) * (1000 if rate[2] else 1) if rate else 0.0
             self._update(codec=flat.split(",")[0].split(" ")[0], fps=fps)
@@ -136,3 +233,8 @@ class Messages:
 
     def _update(self, **facts: object) -> None:
         self.header = Header(**{**self.header.__dict__, **facts})
+
+
+def stalled(seconds: float) -> VideoError:
+    """The error for a decoder that gives nothing."""
+    return VideoError(f"the decoder gave nothing for {seconds:g} s")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -49,16 +51,16 @@ def write_bad_files(folder: Path) -> dict[str, tuple[str, str]]:
     contents = {
         "empty_synthetic.mp4": (b"", "unreadable", "empty"),
         "text_synthetic.mp4": (b"once upon a time", "unreadable", "moov"),
-        "zeros_synthetic.avi": (bytes(9999), "unreadable", "Invalid"),
+        "zeros_synthetic.avi": (bytes(9999), "unreadable", ""),
         "cut_synthetic.mp4": (whole[: len(whole) // 2], "partial", "cut"),
         "headless_synthetic.mov": (late.read_bytes()[:9000], "unreadable", "moov"),
         "damaged_synthetic.mp4": (bytes(damaged), "partial", "errors"),
         "huge_synthetic.gif": (huge + b"\0\x02\x02\x4c\x01\0;", "unreadable", "16000x16000"),
         "list_synthetic.mp4": (b"ffconcat version 1.0\nfile clip0.mkv\n", "unreadable", "playlist"),
-        "page_synthetic.webm": (b"<!doctype html><p>404", "unreadable", "Invalid"),
-        'it\'s, "bad"\nünd\t%d_synthetic.mp4': (b"x", "unreadable", "Invalid"),
+        "page_synthetic.webm": (b"<!doctype html><p>404", "unreadable", ""),
+        'it\'s, "bad"\nünd\t%d_synthetic.mp4': (b"x", "unreadable", ""),
         "-i_synthetic.mkv": (b"\x1aE\xdf\xa3", "unreadable", ""),
-        "bad reference.mp4": (whole[:100], "unreadable", ""),
+        "text.mp4": (b"its reference is no better", "unreadable", ""),
     }
     for name, (content, _, _) in contents.items():
         (folder / name).write_bytes(content)
@@ -119,6 +121,7 @@ def test_bad_files_cost_the_good_ones_nothing(pairs, usual, tmp_path, aigve):
         name: status for name, (status, _) in bad.items()
     }
     for name, (_, word) in bad.items():
+        assert failed[name][1], name
         assert word in failed[name][1], (name, failed[name])
     assert document["counts"]["failed"] == len(bad)
     assert f"{len(bad)} videos failed" in done.stderr
@@ -212,7 +215,7 @@ def test_a_full_disk_then_space(pairs, usual, small_disk, aigve):
     assert done.code == 0, done.stderr
     document = read_results(folder)
     assert values_of(document) == values_of(usual)
-    assert 0 < document["counts"]["decodes"] < 12
+    assert 0 < document["counts"]["decodes"] < usual["counts"]["decodes"]
 
 
 def test_a_folder_that_may_not_be_written(pairs, tmp_path, aigve):
@@ -235,66 +238,70 @@ def test_a_folder_that_may_not_be_written(pairs, tmp_path, aigve):
 
 
 def put_ffmpeg(path: Path, call: int, body: str) -> dict[str, str]:
-    """The environment with ffmpeg behind a script whose ``call``-th call does something else."""
-    count = shlex.quote(f"{path}.calls")
+    """The environment with ffmpeg behind a script that once, from a call on, does something else.
+
+    Decoders start at the same time: `mkdir` lets exactly one of them in.
+    """
+    count, once = shlex.quote(f"{path}.calls"), shlex.quote(f"{path}.once")
     path.write_text(
         f"#!/bin/sh\necho >> {count}\n"
-        f'if [ "$(wc -l < {count})" = {call} ]; then\n{body}\nfi\n'
+        f'if [ "$(wc -l < {count})" -ge {call} ] && mkdir {once} 2> /dev/null; then\n{body}\nfi\n'
         f'exec {shlex.quote(ffmpeg_binary())} "$@"\n'
     )
     path.chmod(0o755)
     return {"IMAGEIO_FFMPEG_EXE": str(path)}
 
 
-@pytest.mark.parametrize("name", ["INT", "TERM"])
-def test_a_signal_keeps_what_is_done(pairs, usual, tmp_path, aigve, name):
-    pid = tmp_path / "pid"
-    hanging = f"echo $$ > {shlex.quote(str(pid))}\nkill -{name} $PPID\nexec sleep 1000"
+def test_signals_keep_what_is_done(pairs, usual, tmp_path, aigve):
     out = tmp_path / "out"
     arguments = ("compute", "--input-dir", pairs, "--output-dir", out, *METRICS)
-    done = aigve(*arguments, env=put_ffmpeg(tmp_path / "ffmpeg", 7, hanging))
-    assert done.code == 130, done.stderr
-    assert "Interrupted. What is done is kept" in done.stderr
-    assert done.stdout == ""
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
-    assert not (out / "results.json").exists()
+    for name in ("TERM", "INT"):
+        pid = tmp_path / f"{name}.pid"
+        hanging = f"echo $$ > {shlex.quote(str(pid))}\nkill -{name} $PPID\nexec sleep 1000"
+        done = aigve(*arguments, env=put_ffmpeg(tmp_path / name, 5, hanging))
+        assert done.code == 130, done.stderr
+        assert "Interrupted. What is done is kept" in done.stderr
+        assert done.stdout == ""
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid.read_text()), 0)
+        assert not (out / "results.json").exists()
     done = aigve(*arguments)
     assert done.code == 0, done.stderr
     document = read_results(out)
     assert values_of(document) == values_of(usual)
-    assert 0 < document["counts"]["decodes"] < 12
+    assert 0 < document["counts"]["decodes"] < usual["counts"]["decodes"]
 
 
 def test_two_runs_in_one_folder(pairs, usual, tmp_path, aigve):
-    started, go = tmp_path / "started", tmp_path / "go"
-    os.mkfifo(started)
-    os.mkfifo(go)
-    waiting = f"echo > {shlex.quote(str(started))}\nread answer < {shlex.quote(str(go))}"
+    # The first run's ffmpeg says that it is there, and waits for a lock until the second has ended.
+    told, held = tmp_path / "told", tmp_path / "held"
+    os.mkfifo(told)
     arguments = ["--input-dir", str(pairs), "--output-dir", str(tmp_path), *METRICS]
-    with subprocess.Popen(
-        [*COMMAND, *arguments],
-        env=process_environment(put_ffmpeg(tmp_path / "ffmpeg", 1, waiting)),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as first:
-        try:
-            started.read_text()
-            second = aigve("compute", *arguments)
-            go.write_text("go on\n")
-            first.wait()
-        finally:
-            first.kill()
+    waiting = f"echo there > {shlex.quote(str(told))}\nflock {shlex.quote(str(held))} true"
+    with held.open("w") as lock, open(os.open(told, os.O_RDWR), "rb", buffering=0) as reading:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with subprocess.Popen(
+            [*COMMAND, *arguments],
+            env=process_environment(put_ffmpeg(tmp_path / "ffmpeg", 1, waiting)),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        ) as first:
+            try:
+                assert select.select([reading], [], [], 120)[0], "the first run never decoded"
+                second = aigve("compute", *arguments)
+                fcntl.flock(lock, fcntl.LOCK_UN)
+                _, stderr = first.communicate()
+            finally:
+                first.kill()
     assert second.code == 2
     assert "Another run is writing" in second.stderr
-    assert first.returncode == 0
+    assert first.returncode == 0, stderr
     assert values_of(read_results(tmp_path)) == values_of(usual)
 
 
-@pytest.mark.parametrize("format_", ["table", "json"])
-def test_the_reader_of_the_results_leaves_early(pairs, tmp_path, format_):
+def test_the_reader_of_the_results_leaves_early(pairs, tmp_path):
     shutil.copy(pairs / "clip0_synthetic.mkv", tmp_path / "one.mkv")
-    arguments = ["--input-dir", tmp_path, "--metrics", "is-lite0", "--format", format_]
+    arguments = ["--input-dir", tmp_path, "--metrics", "is-lite0", "--format", "json"]
     process = subprocess.Popen(
         [*COMMAND, *map(str, arguments), "--use-cpu", "--output-dir", str(tmp_path)],
         env=process_environment(),
