@@ -272,7 +272,7 @@ def make_plan(
     needing = [p.requested for p in planned if "reference" in p.metric.card.needs]
     if len(needing) == len(planned) and not dataset.references:
         raise UsageError(
-            f"{', '.join(needing)} compare generated videos with references, and there are none.",
+            f"There are no reference videos for {', '.join(needing)} to compare with.",
             hint="Give --reference-dir, or name generated files like their reference with "
             "_synthetic behind (a.mp4, a_synthetic.mp4).",
         )
@@ -342,7 +342,7 @@ def run_plan(
     if keep and not keep_features:
         output.note(
             f"{output_dir / FEATURES} ({size / 1e6:.0f} MB) is kept: run again once the failed "
-            "videos are mended, and only they are decoded."
+            "videos are replaced, and only they are decoded."
         )
     return Results(document, output_dir, exit_code)
 

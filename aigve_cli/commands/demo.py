@@ -56,6 +56,6 @@ def demo(
     output.note(f"All facts behind these numbers: {results_dir / 'results.json'}")
     output.note(
         f"Next: aigve compute --input-dir {videos} --metrics fid-lite0,fvd-lite0 "
-        f"--output-dir {results_dir}"
+        f"--output-dir {folder / 'scores'}"
     )
     raise typer.Exit(results.exit_code)

@@ -122,9 +122,7 @@ def cards_to_markdown() -> str:
         "# The zoo",
         "",
         "One readable network file (`.py`) and one card (`.toml`) each, in `aigve_models/`.",
-        "This table is made from the cards; a test keeps it fresh. Refresh it with",
-        "`python -c \"from aigve_cli.weights import cards_to_markdown as m; print(m(), end='')\""
-        " > models/README.md`.",
+        "This table is made from the cards by `python -m aigve_cli.docs`; a test keeps it fresh.",
         "",
         "| name | what | outputs | input | weights | bytes | licence | sha256 |",
         "| --- | --- | --- | --- | --- | ---: | --- | --- |",
