@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from aigve_cli import __version__
-from aigve_cli.contract import Extent, OptionValue
+from aigve_cli.contract import Extent, OptionValue, Request, VideoFacts
 from aigve_cli.dataset.samples import Dataset, load_dataset
 from aigve_cli.engine.journal import FEATURES, Journal
 from aigve_cli.engine.networks import load_function, load_network
@@ -40,6 +40,7 @@ from aigve_cli.errors import (
 from aigve_cli.output import Output
 from aigve_cli.registry import Registry, registry
 from aigve_cli.results import files, records
+from aigve_cli.video.ffmpeg import ffmpeg_version
 from aigve_cli.video.views import view_to_text
 from aigve_cli.weights import (
     Located,
@@ -101,29 +102,27 @@ class Plan:
     @property
     def networks(self) -> list[str]:
         """Networks with weights that the metrics need."""
-        names = set().union(
-            *(request_producers(r) for planned in self.metrics for r in planned.requests.values())
-        )
+        names = {name for request in self.requests for name, _ in request_producers(request)}
         return sorted(name for name in names if network_card(name).weights)
 
-    def disk_bytes(self) -> int:
-        """At most so much disk for the rows that set metrics need."""
-        references = len(self.dataset.references)
-        generated = len(self.dataset.generated)
+    @property
+    def requests(self) -> set[Request]:
+        """The distinct requests of all metrics."""
+        return {request for planned in self.metrics for request in planned.requests.values()}
+
+    def disk_bytes(self) -> int | None:
+        """At most so much disk for rows until the run ends; None if lengths must be read first."""
         total = 0
-        seen: set[str] = set()
-        for planned in self.metrics:
-            if not planned.metric.compares_sets():
-                continue
-            for request in planned.requests.values():
-                if repr(request) in seen:
-                    continue
-                seen.add(repr(request))
-                frames = request_frames(request)[0]
-                videos = generated + (references if frames.role == "each" else 0)
-                limit = request_sampling(request).limit or 0
-                width = network_card(request.producer).outputs[request.output_name] or 4096
-                total += videos * limit * width * 4
+        for request in self.requests:
+            frames = request_frames(request)[0]
+            if frames.sampling.limit is None:
+                return None
+            facts = VideoFacts(0, 0, 0.0, frames.sampling.limit)
+            videos = len(self.dataset.generated) if frames.role in ("generated", "each") else 0
+            if frames.role in ("reference", "each"):
+                videos += len(self.dataset.references)
+            width = network_card(request.producer).outputs[request.output_name] or 4096
+            total += videos * len(frames.sampling.units(facts)) * width * 4
         return total
 
 
@@ -138,8 +137,8 @@ def evaluate(
     prompts: Path | str | None = None,
     prompt: str | None = None,
     prompt_from_name: bool = False,
-    metrics: Sequence[str] = (),
-    categories: Sequence[str] = (),
+    metrics: str | Sequence[str] = (),
+    categories: str | Sequence[str] = (),
     max_len: int | None = None,
     max_seconds: float | None = None,
     fps: float | None = 25.0,
@@ -171,8 +170,8 @@ def evaluate(
         prompts: File with prompts: csv, json, jsonl or txt.
         prompt: One prompt for every video.
         prompt_from_name: Take each prompt from the file's name.
-        metrics: Names; ``all`` is fid, is and fvd.
-        categories: Names of categories.
+        metrics: Names, or one text with commas; ``all`` is fid, is and fvd.
+        categories: Names of categories, alike.
         max_len: Frames of each video; None is each metric's own default.
         max_seconds: Seconds of each video, counted with ``fps``.
         fps: Frames a second for ``max_seconds``; None takes each video's own.
@@ -198,7 +197,7 @@ def evaluate(
     Raises:
         AigveError: Input, weights or the machine are not as needed; its message says what to do.
     """
-    output = output or Output(quiet=True)
+    output = output or Output(silent=True)
     dataset = load_dataset(
         input_dir=_path(input_dir),
         reference_dir=_path(reference_dir),
@@ -212,8 +211,8 @@ def evaluate(
     )
     plan = make_plan(
         dataset,
-        metrics=metrics,
-        categories=categories,
+        metrics=_names(metrics),
+        categories=_names(categories),
         extent=Extent(max_len, max_seconds, fps, pad),
         weights=weights,
         weights_dir=_path(weights_dir),
@@ -305,18 +304,23 @@ def run_plan(
     warnings = _announce(plan, output)
     located = {name: locate_weights(network_card(name), plan.policy) for name in plan.networks}
     device = resolve_device(device)
-    set_arithmetic(precision)
+    # What feature and score keys do not tell, and what would change the last digits.
     settings = {
         "aigve": __version__,
         "device": device,
         "precision": precision,
-        "extent": plan.extent.__dict__,
-        "metrics": {p.requested: p.name for p in plan.metrics if p.substituted},
+        "torch": records.package_version("torch"),
+        "ffmpeg": ffmpeg_version(),
+    }
+    about = {
+        "extent": asdict(plan.extent),
+        "metrics": {planned.requested: planned.name for planned in plan.metrics},
         "networks": {name: here.sha256 for name, here in located.items()},
     }
-    journal = Journal(output_dir, settings, fresh=fresh)
+    journal = Journal(output_dir, settings, fresh=fresh, about=about)
     try:
-        workers = decode_workers or max(2, min(8, (os.cpu_count() or 2) // 2))
+        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+        workers = decode_workers or max(2, min(8, processors // 2))
         run = Run(
             samples=plan.dataset.samples,
             planned=plan.metrics,
@@ -324,8 +328,10 @@ def run_plan(
             journal=journal,
             load=_loader(plan, located, device, precision, batch_size),
             workers=workers,
-            threads=max(1, (os.cpu_count() or 2) // workers),
+            threads=max(1, processors // workers),
         )
+        if journal.replaced:
+            output.warn(f"Kept features of another run are replaced: {journal.replaced}.")
         if journal.resumed:
             output.note(f"Going on with {output_dir / 'journal.jsonl'}.")
         with output.progress("compute", total=len(run.work())) as progress:
@@ -333,7 +339,7 @@ def run_plan(
         document = _document(plan, run, located, device, precision, warnings)
         _write(plan, document, output_dir)
         exit_code = _exit_code(document, strict=strict)
-        keep = keep_features or (exit_code == EXIT_PARTIAL and bool(document["counts"]["failed"]))
+        keep = keep_features or bool(document["counts"]["failed"])
         size = journal.feature_bytes()
         journal.finish(keep_features=keep)
     finally:
@@ -348,6 +354,10 @@ def run_plan(
 
 
 # --- steps ------------------------------------------------------------------------------------
+
+
+def _names(value: str | Sequence[str]) -> list[str]:
+    return value.split(",") if isinstance(value, str) else list(value)
 
 
 def _path(value: Path | str | None) -> Path | None:
@@ -391,18 +401,16 @@ def _loader(
     batch_size: int | None,
 ) -> Callable[[], Producers]:
     def load() -> Producers:
+        set_arithmetic(precision)
         networks: dict[tuple[str, str], Any] = {}
         functions: dict[tuple[str, str], Any] = {}
-        for planned in plan.metrics:
-            for request in planned.requests.values():
-                for name in request_producers(request):
-                    card, key = network_card(name), (name, request.variant)
-                    if name in located and key not in networks:
-                        networks[key] = load_network(
-                            card, located[name], device=device, variant=request.variant
-                        )
-                    elif name not in located and key not in functions:
-                        functions[key] = load_function(card, request.variant)
+        for name, variant in set().union(*map(request_producers, plan.requests)):
+            card = network_card(name)
+            if name in located:
+                network = load_network(card, located[name], device=device, variant=variant)
+                networks[name, variant] = network
+            else:
+                functions[name, variant] = load_function(card, variant)
         return Producers(networks, functions, device, precision, batch_size)
 
     return load
@@ -418,6 +426,11 @@ def _document(
 ) -> dict[str, Any]:
     dataset = plan.dataset
     entries = records.video_entries(run, dataset.video_dir)
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for planned in plan.metrics:
+        if planned.name not in by_name:
+            made = records.metric_records(run, planned, located, plan.extent)
+            by_name[planned.name] = made
     return {
         "schema_version": records.SCHEMA_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -434,9 +447,9 @@ def _document(
         },
         "counts": {**run.counts.__dict__, "failed": len(records.failures(entries))},
         "results": [
-            record
+            {**record, "requested": planned.requested}
             for planned in plan.metrics
-            for record in records.metric_records(run, planned, located, plan.extent)
+            for record in by_name[planned.name]
         ],
         "substitutions": [
             {
@@ -507,8 +520,10 @@ def describe_plan(plan: Plan, output_dir: Path, output: Output) -> list[dict[str
     for name in plan.networks:
         here = find_weights(network_card(name), plan.policy)
         output.note(f"{name}: {here.path} ({here.origin})" if here else f"{name}: not here yet")
+    size = plan.disk_bytes()
+    words = "an unknown size" if size is None else f"at most {size / 1e6:.0f} MB"
     output.note(
-        f"1 pass; at most {plan.disk_bytes() / 1e6:.0f} MB of features in {output_dir}, "
+        f"1 pass; {words} of features in {output_dir}, "
         f"where {_free_disk(output_dir) / 1e9:.0f} GB are free"
     )
     rows = []
@@ -518,13 +533,17 @@ def describe_plan(plan: Plan, output_dir: Path, output: Output) -> list[dict[str
             {
                 "metric": planned.name,
                 "requested": planned.requested,
-                "producers": ", ".join(sorted(set().union(*map(request_producers, requests)))),
-                "view": view_to_text(request_frames(requests[0])[0].view),
-                "sampling": str(request_sampling(requests[0])),
+                "producers": _lines(name for r in requests for name, _ in request_producers(r)),
+                "view": _lines(view_to_text(request_frames(r)[0].view) for r in requests),
+                "sampling": _lines(str(request_sampling(r)) for r in requests),
                 "options": ", ".join(f"{k}={v}" for k, v in planned.options.items()),
             }
         )
     return rows
+
+
+def _lines(texts: Iterable[str]) -> str:
+    return ", ".join(sorted(set(texts)))
 
 
 def _free_disk(folder: Path) -> int:

@@ -8,14 +8,14 @@ or ``compare`` (two sets). It does no I/O, imports no torch, and prints nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from aigve_cli.lazy import np
-
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     Floats = NDArray[np.floating[Any]]
@@ -53,7 +53,7 @@ class Sample:
 # --- what a metric asks for -------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VideoFacts:
     """What is known of a video without looking at its pixels."""
 
@@ -249,9 +249,18 @@ class Score:
     """Why there is no number."""
 
     def __post_init__(self) -> None:
-        for name, value in {**self.values, **self.standard_errors}.items():
-            if not np.isfinite(value):
-                raise ValueError(f"score '{name}' is {value}: give a reason instead of a number")
+        # Plain floats: numpy's own cannot be written as JSON.
+        for part in ("values", "standard_errors"):
+            numbers = {name: float(value) for name, value in getattr(self, part).items()}
+            for name, value in numbers.items():
+                if not math.isfinite(value):
+                    raise ValueError(f"'{name}' is {value}: give a reason instead of a number")
+            object.__setattr__(self, part, numbers)
+        curves = {name: [float(value) for value in line] for name, line in self.curve.items()}
+        for name, line in curves.items():
+            if not all(map(math.isfinite, line)):
+                raise ValueError(f"the curve of '{name}' holds numbers that are not finite")
+        object.__setattr__(self, "curve", curves)
 
     @classmethod
     def missing(cls, reason: str) -> Score:
@@ -341,6 +350,15 @@ class Metric:
     ) -> Score:
         """The score of the generated set, against the reference set where one is needed."""
         raise NotImplementedError
+
+    def summarise(self, scores: Sequence[Score]) -> Score:
+        """The score of a run, from those of its videos: by default their mean, value by value.
+
+        Only for metrics without ``compare``. ``scores`` have numbers, and are never empty.
+        """
+        from aigve_cli.statistics.summaries import scores_to_mean
+
+        return scores_to_mean(scores)
 
     @classmethod
     def scores_videos(cls) -> bool:

@@ -41,10 +41,19 @@ class Output:
         quiet: Only results and errors.
         verbose: Also details that help to understand a run.
         color: ``auto`` colours a terminal unless ``NO_COLOR`` is set.
+        silent: Not a word to stderr.
     """
 
-    def __init__(self, *, quiet: bool = False, verbose: bool = False, color: str = "auto") -> None:
-        self.quiet = quiet
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+        color: str = "auto",
+        silent: bool = False,
+    ) -> None:
+        self.silent = silent
+        self.quiet = quiet or silent
         self.verbose = verbose
         self.color = color
 
@@ -114,6 +123,8 @@ class Output:
             yield _PlainLines(title, total, self._line)
 
     def _line(self, text: str, *, label: str = "", style: str = "") -> None:
+        if self.silent:
+            return
         if label:
             label += " "
             if self._colours(sys.stderr):

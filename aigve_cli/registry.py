@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -104,9 +105,13 @@ def registry() -> Registry:
                 found[metric.card.name] = metric
                 sources[metric.card.name] = "aigve"
     for name, source, metric in _plugins(warnings):
-        if name in found:
+        standing = {m.card.stands_in_for: other for other, m in found.items()}
+        taken = sources.get(name) or sources.get(
+            standing.get(metric.card.stands_in_for or name, "")
+        )
+        if taken:
             warnings.append(
-                f"{source} brings a metric '{name}' that {sources[name]} has already: left out."
+                f"{source} brings a metric '{name}' that {taken} has already: left out."
             )
             continue
         found[name] = metric
@@ -150,6 +155,8 @@ def _problem(metric: Any) -> str | None:
         return "its entry point is not a subclass of aigve_cli.contract.Metric"
     if not isinstance(getattr(metric, "card", None), Card):
         return "it has no Card"
+    if not re.fullmatch(r"[a-z0-9-]+", metric.card.name):
+        return f"its name '{metric.card.name}' has other signs than a-z, 0-9 and -"
     if metric.card.category not in CATEGORIES:
         return f"its category '{metric.card.category}' is not one of {', '.join(CATEGORIES)}"
     if not (metric.scores_videos() or metric.compares_sets()):

@@ -11,9 +11,10 @@ import contextlib
 import errno
 import json
 import os
-import shutil
+import re
+import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
 JOURNAL = "journal.jsonl"
 FEATURES = "features"
 SCHEMA = 1
-Packed = Mapping[str, Any]
+Packed = tuple[Any, ...]
+_OURS = re.compile(r".+-[0-9a-f]{16}\.f32")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredRows:
     """Where the rows of one video lie in a feature file, and which units they belong to."""
 
@@ -52,7 +54,7 @@ class StoredRows:
         return 4 * int(np.prod(self.shape))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VideoRecord:
     """What is known of one video's content."""
 
@@ -64,8 +66,6 @@ class VideoRecord:
     whole: bool = False
     """Whether the facts count every frame, or only those that were asked for."""
     codec: str = ""
-    padded: int = 0
-    """Black frames that were counted behind the end."""
     features: Mapping[str, StoredRows] = field(default_factory=dict)
 
 
@@ -83,18 +83,28 @@ class Journal:
     Args:
         folder: The output folder; made if it is not there.
         settings: What must be the same for a run to go on: device, precision, weights, extent.
-        fresh: Set aside what an earlier run left.
+        fresh: Replace what an earlier run left.
+        about: What else the header says, for people.
 
     Raises:
         UsageError: Another run holds the folder, or an unfinished run had other settings.
         SetupError: The folder cannot be written.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], *, fresh: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, Any],
+        *,
+        fresh: bool,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
         self.folder = folder
         self.videos: dict[str, VideoRecord] = {}
-        self.samples: dict[str, SampleRecord] = {}
         self.resumed = False
+        self.replaced = ""
+        """Why features of an earlier run were not used, in words."""
+        self._samples: dict[str, int] = {}
         self._ends: dict[str, int] = {}
         with _disk(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +113,8 @@ class Journal:
                 if not fresh:
                     self._read(settings)
                 if not self.resumed:
-                    self._start(settings)
+                    self._start(settings, about or {})
+                self._reader = (self.folder / JOURNAL).open("rb")
             except BaseException:
                 self._lock.release()
                 raise
@@ -111,6 +122,7 @@ class Journal:
     def close(self) -> None:
         """Close the file and let other runs in."""
         self._file.close()
+        self._reader.close()
         self._lock.release()
 
     def has_rows(self, record: VideoRecord, wanted: Mapping[str, Indices]) -> bool:
@@ -135,16 +147,24 @@ class Journal:
         with _disk(self.folder):
             for key, (units, values) in rows.items():
                 features[key] = self._append(key, units, values)
-            record = VideoRecord(**{**record.__dict__, "features": features})
+            record = replace(record, features=features)
             self._write(_video_to_line(record))
         self.videos[record.content] = record
         return record
 
+    def sample(self, name: str) -> SampleRecord | None:
+        """A sample's latest scores, read from the journal: only their place is kept in memory."""
+        if name not in self._samples:
+            return None
+        self._reader.seek(self._samples[name])
+        line = json.loads(self._reader.readline())
+        return SampleRecord(line["sample"], line["scores"])
+
     def add_sample(self, record: SampleRecord) -> None:
         """Store a sample's scores."""
         with _disk(self.folder):
+            self._samples[record.sample] = self._file.tell()
             self._write({"kind": "sample", "sample": record.sample, "scores": dict(record.scores)})
-        self.samples[record.sample] = record
 
     def rows(self, content: str, key: str, units: Indices) -> Floats:
         """The stored rows of a video for units int64 [U, L], float32.
@@ -171,7 +191,7 @@ class Journal:
             self._write({"kind": "finished", "features": keep_features})
             os.fsync(self._file.fileno())
         if not keep_features:
-            shutil.rmtree(self.folder / FEATURES, ignore_errors=True)
+            self._remove_features()
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -179,38 +199,47 @@ class Journal:
         path = self.folder / JOURNAL
         if not path.exists():
             return
-        lines, good = _read_lines(path)
-        if not lines or lines[0].get("kind") != "header":
+        header: Mapping[str, Any] | None = None
+        last: Mapping[str, Any] = {}
+        good = 0
+        for offset, end, line in _whole_lines(path):
+            header = header or line
+            last, good = line, end
+            self._take(line, offset)
+        if header is None or header["kind"] != "header":
             if path.stat().st_size:
                 raise UsageError(
                     f"{path} is not a journal of aigve.",
                     hint="Choose another --output-dir, or --fresh to replace the file.",
                 )
             return
-        finished = lines[-1].get("kind") == "finished"
-        differing = _differences(lines[0], settings)
-        if differing or (finished and not lines[-1].get("features")):
-            if finished or len(lines) == 1:
-                return
+        finished = last["kind"] == "finished"
+        differing = _differences(header, settings)
+        if differing and not finished and last is not header:
             raise UsageError(
                 f"{path} belongs to an unfinished run with other settings: {'; '.join(differing)}.",
                 hint="Use the same settings to go on, --fresh to discard it, "
                 "or another --output-dir.",
             )
-        for line in lines[1:]:
-            self._take(line, retry_failed=finished)
+        if differing or (finished and not last["features"]):
+            self.replaced = "; ".join(differing) if finished and last["features"] else ""
+            self.videos.clear()
+            self._samples.clear()
+            return
         self._cut_features()
         os.truncate(path, good)
         self._file = path.open("ab")
         self.resumed = True
 
-    def _take(self, line: Mapping[str, Any], *, retry_failed: bool) -> None:
+    def _take(self, line: Mapping[str, Any], offset: int) -> None:
         if line["kind"] == "video":
             record = _line_to_video(line)
-            if record.status == "ok" or not retry_failed:
-                self.videos[record.content] = record
+            self.videos[record.content] = record
         elif line["kind"] == "sample":
-            self.samples[line["sample"]] = SampleRecord(line["sample"], line["scores"])
+            self._samples[line["sample"]] = offset
+        elif line["kind"] == "finished":
+            # What failed in a run that has ended is tried again.
+            self.videos = {c: video for c, video in self.videos.items() if video.status == "ok"}
 
     def _cut_features(self) -> None:
         sizes: dict[str, int] = {}
@@ -224,15 +253,27 @@ class Journal:
         for record in self.videos.values():
             for key, stored in record.features.items():
                 self._ends[key] = max(self._ends.get(key, 0), stored.offset + stored.size)
-        for path in (self.folder / FEATURES).glob("*.f32"):
+        for path in self._feature_files():
             os.truncate(path, self._ends.get(path.stem, 0))
+
+    def _feature_files(self) -> list[Path]:
+        """Our own files; a folder called ``features`` may hold the user's."""
+        found = (self.folder / FEATURES).glob("*.f32")
+        return [path for path in found if _OURS.fullmatch(path.name)]
+
+    def _remove_features(self) -> None:
+        for path in self._feature_files():
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (self.folder / FEATURES).rmdir()  # unless something else is in it
 
     # --- writing ------------------------------------------------------------------------------
 
-    def _start(self, settings: Mapping[str, Any]) -> None:
-        shutil.rmtree(self.folder / FEATURES, ignore_errors=True)
+    def _start(self, settings: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        self._remove_features()
         self._file = (self.folder / JOURNAL).open("wb")
-        self._write({"kind": "header", "schema": SCHEMA, "settings": dict(settings)})
+        header = {"kind": "header", "schema": SCHEMA, "settings": dict(settings)}
+        self._write({**header, "about": dict(about)})
 
     def _append(self, key: str, units: Indices, values: Floats) -> StoredRows:
         folder = self.folder / FEATURES
@@ -254,10 +295,9 @@ class Journal:
         self._file.flush()
 
 
-def _read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The whole lines of a journal, and how many bytes they take."""
-    lines: list[dict[str, Any]] = []
-    good = 0
+def _whole_lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """First byte, end and content of each line, up to one that was not written to its end."""
+    start = 0
     with path.open("rb") as file:
         for raw in file:
             try:
@@ -265,10 +305,9 @@ def _read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
             except ValueError:
                 line = None
             if not isinstance(line, dict) or "kind" not in line:
-                break
-            lines.append(line)
-            good += len(raw)
-    return lines, good
+                return
+            yield start, start + len(raw), line
+            start += len(raw)
 
 
 def _differences(header: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
@@ -290,10 +329,9 @@ def _video_to_line(record: VideoRecord) -> dict[str, Any]:
         "content": record.content,
         "status": record.status,
         "reason": record.reason,
-        "facts": record.facts.__dict__ if record.facts else None,
+        "facts": asdict(record.facts) if record.facts else None,
         "whole": record.whole,
         "codec": record.codec,
-        "padded": record.padded,
         "features": {
             key: {
                 "offset": rows.offset,
@@ -313,32 +351,39 @@ def _line_to_video(line: Mapping[str, Any]) -> VideoRecord:
         facts=VideoFacts(**line["facts"]) if line["facts"] else None,
         whole=line["whole"],
         codec=line["codec"],
-        padded=line["padded"],
         features={
-            key: StoredRows(rows["offset"], tuple(rows["shape"]), rows["units"])
+            sys.intern(key): StoredRows(
+                rows["offset"], tuple(rows["shape"]), _freeze(rows["units"])
+            )
             for key, rows in line["features"].items()
         },
     )
 
 
 def _pack_units(units: Indices) -> Packed:
-    """Regular units of consecutive frames as (first, units, frames a unit, step); others whole."""
+    """Regular units as ("grid", first, units, frames a unit, step, stride); others whole."""
     if len(units):
         first, length = int(units[0, 0]), units.shape[1]
-        step = int(units[1, 0] - units[0, 0]) if len(units) > 1 else length
-        if np.array_equal(units, _grid(first, len(units), length, step)):
-            return {"grid": [first, len(units), length, step]}
-    return {"units": units.tolist()}
+        stride = int(units[0, 1] - first) if length > 1 else 1
+        step = int(units[1, 0] - first) if len(units) > 1 else length
+        if np.array_equal(units, _grid(first, len(units), length, step, stride)):
+            return ("grid", first, len(units), length, step, stride)
+    return ("units", *map(tuple, units.tolist()))
 
 
 def _unpack_units(packed: Packed) -> list[tuple[int, ...]]:
-    units = _grid(*packed["grid"]).tolist() if "grid" in packed else packed["units"]
+    kind, *values = packed
+    units = _grid(*values).tolist() if kind == "grid" else values
     return [tuple(unit) for unit in units]
 
 
-def _grid(first: int, count: int, length: int, step: int) -> Indices:
+def _grid(first: int, count: int, length: int, step: int, stride: int) -> Indices:
     starts = first + step * np.arange(count, dtype=np.int64)
-    return starts[:, None] + np.arange(length, dtype=np.int64)
+    return starts[:, None] + stride * np.arange(length, dtype=np.int64)
+
+
+def _freeze(packed: list[Any]) -> Packed:
+    return tuple(tuple(value) if isinstance(value, list) else value for value in packed)
 
 
 def _lock(folder: Path) -> Any:

@@ -18,6 +18,7 @@ from aigve_cli.contract import (
     Request,
     Sampling,
     Source,
+    VideoFacts,
     View,
 )
 from aigve_cli.errors import UsageError, WeightsError, unknown_name
@@ -119,21 +120,34 @@ def plan_metrics(
         UsageError: A setting names a metric or option that does not exist, or a value is wrong.
         WeightsError: See :func:`resolve_name`.
     """
-    by_metric: dict[str, dict[str, str | OptionValue]] = {}
+    given: dict[str, dict[str, str | OptionValue]] = {}
     for name, values in settings.items():
+        # A metric's own name and the one it stands in for are the same: the later value wins.
         canonical = registry.canonical(name)
-        by_metric.setdefault(canonical, {}).update(values)
-    planned: dict[str, PlannedMetric] = {}
+        given.setdefault(registry.substitutes.get(canonical, canonical), {}).update(values)
+    for name, values in given.items():
+        read_options(name, registry.metrics[name].card.options, values)
+    planned = []
     for requested in names:
         name = resolve_name(registry, requested, mode)
-        if name in planned:
-            continue
         metric = registry.metrics[name]()
-        given = {**by_metric.get(requested, {}), **by_metric.get(name, {})}
-        options = read_options(name, metric.card.options, given)
+        options = read_options(name, metric.card.options, given.get(name, {}))
         requests = metric.requests(options, extent)
-        planned[name] = PlannedMetric(requested, name, metric, options, requests)
-    return list(planned.values())
+        for request in requests.values():
+            _check_length(requested, request)
+        planned.append(PlannedMetric(requested, name, metric, options, requests))
+    return planned
+
+
+def _check_length(metric: str, request: Request) -> None:
+    sampling = request_sampling(request)
+    limit = sampling.limit
+    if limit is not None and not len(sampling.units(VideoFacts(0, 0, 0.0, limit))):
+        raise UsageError(
+            f"'{metric}' looks at {unit_length(sampling)} frames at a time, "
+            f"and only {limit} of each video are asked for.",
+            hint="Raise --max-len or --max-seconds.",
+        )
 
 
 def read_options(
@@ -205,6 +219,11 @@ def request_sampling(request: Request) -> Sampling:
     return request_frames(request)[0].sampling
 
 
+def unit_length(sampling: Sampling) -> int:
+    """Frames in a unit."""
+    return int(sampling.units(VideoFacts(0, 0, 0.0, 0)).shape[1])
+
+
 def request_leaves(request: Request) -> dict[Leaf, set[str]]:
     """The networks over frames in a request, with the outputs that are read of each."""
     leaves: dict[Leaf, set[str]] = {}
@@ -218,10 +237,10 @@ def request_leaves(request: Request) -> dict[Leaf, set[str]]:
     return leaves
 
 
-def request_producers(request: Request) -> set[str]:
-    """Names of every producer in a request."""
+def request_producers(request: Request) -> set[tuple[str, str]]:
+    """Name and variant of every producer in a request."""
     inner = [request_producers(source) for source in request.sources if isinstance(source, Request)]
-    return {request.producer}.union(*inner)
+    return {(request.producer, request.variant)}.union(*inner)
 
 
 def for_role(request: Request, role: str) -> bool:
@@ -247,11 +266,14 @@ def _describe(source: Source, weights: Mapping[str, str]) -> object:
     if isinstance(source, Frames):
         return {"view": view_to_text(source.view)}
     if isinstance(source, Request):
+        over_frames = isinstance(source.sources[0], Frames)
         return {
             "output": source.output,
             "variant": source.variant,
             "weights": weights.get(source.producer, ""),
             "sources": [_describe(inner, weights) for inner in source.sources],
+            # Rows of whole units: those of 16 frames are no rows of 32.
+            "unit": 1 if over_frames else unit_length(request_sampling(source)),
         }
     return repr(source)
 

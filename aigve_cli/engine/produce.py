@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from aigve_cli.contract import Frames, Request
+from aigve_cli.contract import Frames, Request, View
 from aigve_cli.engine.plan import Leaf
 from aigve_cli.errors import SetupError
 from aigve_cli.lazy import np
@@ -22,8 +22,13 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "tf32", "bf16"]
 Function = Callable[[Any], Mapping[str, Any]]
 
-BATCH_PIXELS = {"cpu": 16 * 224 * 224, "cuda": 64 * 224 * 224}
-"""Pixels of an automatic batch. A constant, so that a batch never depends on what else runs."""
+BATCH_PIXELS = {"cpu": 4 * 224 * 224, "cuda": 64 * 224 * 224}
+"""Pixels of an automatic batch. A constant, so that a batch never depends on what else runs.
+
+On the CPU larger batches are slower: their activations pass the size up to which the allocator
+keeps memory, and every layer pays for fresh pages (measured: 16 pictures 23.7, 4 pictures 11.1
+CPU ms a frame).
+"""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,11 @@ class Producers:
         return self.batch_size or max(1, BATCH_PIXELS[self.device] // (height * width))
 
 
+def host_views(leaves: Iterable[Leaf]) -> tuple[View, ...]:
+    """The distinct CPU parts of views: each picture is resized once for all who share it."""
+    return tuple(dict.fromkeys(split_view(leaf.view)[0] for leaf in leaves))
+
+
 class VideoRows:
     """The rows that networks give for the wanted frames of one video.
 
@@ -59,16 +69,18 @@ class VideoRows:
         frames: Mapping[Leaf, set[int]],
     ) -> None:
         self._producers = producers
+        views = host_views(leaves)
+        self._view_of = {leaf: views.index(split_view(leaf.view)[0]) for leaf in leaves}
         self._leaves = {
             leaf: _LeafRows(producers, leaf, outputs, frames[leaf])
             for leaf, outputs in leaves.items()
         }
 
     def feed(self, chunk: Chunk) -> None:
-        """Take the next frames: one list a leaf, in the order of ``leaves``."""
-        for leaf, frames in zip(self._leaves.values(), chunk.frames, strict=True):
-            for index, frame in enumerate(frames, start=chunk.first):
-                leaf.take(index, frame)
+        """Take the next frames, in the order of :func:`host_views`."""
+        for leaf, rows in self._leaves.items():
+            for index, frame in enumerate(chunk.frames[self._view_of[leaf]], start=chunk.first):
+                rows.take(index, frame)
 
     def finish(self) -> None:
         """Run what is left in the batches."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,20 +32,20 @@ from aigve_cli.engine.plan import (
     request_sampling,
     score_key,
 )
-from aigve_cli.engine.produce import Producers, VideoRows
+from aigve_cli.engine.produce import Producers, VideoRows, host_views
 from aigve_cli.errors import AigveError, SetupError, VideoError
 from aigve_cli.lazy import np
 from aigve_cli.output import Progress
 from aigve_cli.video.ffmpeg import check_is_file
 from aigve_cli.video.prefetch import ChunkStream, DecodeJob, Prefetcher
 from aigve_cli.video.probe import probe
-from aigve_cli.video.views import split_view
 
 if TYPE_CHECKING:
     from aigve_cli.contract import Indices
 
 LOOK_AHEAD = 8
 """Files whose content is read ahead of their turn."""
+READ_BYTES = 1 << 20
 
 
 @dataclass
@@ -82,6 +84,8 @@ class Wanted:
     """By feature key."""
     units: Mapping[str, Indices]
     """By feature key, as far as is known before decoding."""
+    pad: bool
+    """Whether some of the units may lie behind the last frame."""
 
 
 class Run:
@@ -171,11 +175,12 @@ class Run:
         opened: deque[tuple[VideoWork, Inspected, ChunkStream | None]] = deque()
         claimed: set[str] = set()
         left = iter(works)
+        stop = threading.Event()
         reader = ThreadPoolExecutor(max_workers=1)
         try:
             while True:
                 while len(inspecting) < LOOK_AHEAD and (work := next(left, None)):
-                    inspecting.append((work, reader.submit(inspect, work.path, probing)))
+                    inspecting.append((work, reader.submit(inspect, work.path, probing, stop)))
                 streams = sum(stream is not None for _, _, stream in opened)
                 while inspecting and streams < self._prefetcher.workers and len(opened) < 64:
                     work, future = inspecting.popleft()
@@ -187,7 +192,8 @@ class Run:
                     return
                 yield opened.popleft()
         finally:
-            # Not waited for: a Ctrl-C should not last as long as the reading of a large file.
+            # A Ctrl-C should not last as long as the reading of a large file.
+            stop.set()
             reader.shutdown(wait=False, cancel_futures=True)
 
     def _open(self, work: VideoWork, inspected: Inspected, claimed: set[str]) -> ChunkStream | None:
@@ -197,7 +203,7 @@ class Run:
             return None  # the same content is being decoded under another name
         claimed.add(inspected.content)
         if self._is_stored(work, inspected):
-            self.counts.reused += 1
+            self.counts.reused += self.journal.videos[inspected.content].status == "ok"
             return None
         return self._prefetcher.open(self._job(work.path, self.wanted(work.roles, inspected.facts)))
 
@@ -205,22 +211,17 @@ class Run:
         stored = self.journal.videos.get(inspected.content)
         if stored is None or stored.status != "ok":
             return stored is not None
-        facts = inspected.facts or (stored.facts if stored.whole else None)
+        # A decoder may give fewer frames than a scan has counted packets: it knows better.
+        facts = stored.facts if stored.whole else inspected.facts
         return self.journal.has_rows(stored, self.wanted(work.roles, facts).units)
 
     def _job(self, path: Path, wanted: Wanted) -> DecodeJob:
-        samplings = [
-            frames.sampling
-            for request in wanted.requests.values()
-            for frames in request_frames(request)
-        ]
         last = max((int(units.max()) for units in wanted.units.values() if units.size), default=0)
-        leaves = self._leaves(wanted)
         return DecodeJob(
             path=path,
             frames=last + 1,
-            host_views=tuple(split_view(leaf.view)[0] for leaf in leaves),
-            pad=any(sampling.pads for sampling in samplings),
+            host_views=host_views(self._leaves(wanted)),
+            pad=wanted.pad,
         )
 
     def wanted(self, roles: set[str], facts: VideoFacts | None) -> Wanted:
@@ -230,11 +231,13 @@ class Run:
         """
         requests: dict[str, Request] = {}
         units: dict[str, Indices] = {}
+        pad = False
         for planned in self.planned:
             for request in planned.requests.values():
                 if not any(for_role(request, role) for role in roles):
                     continue
                 sampling = request_sampling(request)
+                pad |= sampling.pads
                 known = facts or VideoFacts(0, 0, 0.0, sampling.limit or 0)
                 key = request_key(request, self._weights)
                 more = kept_units(request, sampling.units(known))
@@ -242,7 +245,7 @@ class Run:
                 units[key] = (
                     np.unique(np.concatenate([units[key], more]), axis=0) if key in units else more
                 )
-        return Wanted(requests, units)
+        return Wanted(requests, units, pad)
 
     def _leaves(self, wanted: Wanted) -> dict[Leaf, set[str]]:
         leaves: dict[Leaf, set[str]] = {}
@@ -300,19 +303,17 @@ class Run:
         if inspected.facts and not whole:
             # Only the frames that were asked for were decoded: the scan knows the rest.
             facts, whole = replace(facts, frames=inspected.facts.frames), True
+        earlier = self.journal.videos.get(inspected.content)
+        if earlier and earlier.facts and not whole:
+            # A shorter look at the same content, for another metric, knows no better.
+            known = earlier.whole or earlier.facts.frames > facts.frames
+            facts, whole = (earlier.facts, earlier.whole) if known else (facts, whole)
         found = self.wanted(work.roles, facts)
         gathered = {
             key: (found.units[key], rows.gather(request, found.units[key]))
             for key, request in found.requests.items()
         }
-        last = max((int(units.max()) for units, _ in gathered.values() if units.size), default=-1)
-        record = VideoRecord(
-            inspected.content,
-            facts=facts,
-            whole=whole,
-            codec=decoded.codec,
-            padded=max(0, last + 1 - decoded.frames),
-        )
+        record = VideoRecord(inspected.content, facts=facts, whole=whole, codec=decoded.codec)
         return self.journal.add_video(record, gathered)
 
     # --- scores -------------------------------------------------------------------------------
@@ -321,7 +322,7 @@ class Run:
         if sample.generated is None:
             return
         scores: dict[str, Mapping[str, Any]] = {}
-        earlier = self.journal.samples.get(sample.name)
+        earlier = self.journal.sample(sample.name)
         generated = self.records[sample.generated]
         reference = self.records.get(sample.reference) if sample.reference else None
         content = {
@@ -329,11 +330,12 @@ class Run:
             "reference": reference.content if reference else None,
         }
         for planned in self.planned:
-            if not planned.metric.scores_videos():
+            if not planned.metric.scores_videos() or planned.name in scores:
                 continue
             key = score_key(planned, self._weights, content, sample.prompt)
             known = earlier.scores.get(planned.name) if earlier else None
-            if known and known["key"] == key:
+            # A reason may have passed: a decoder that hung, a plugin that was mended.
+            if known and known["key"] == key and not known.get("reason"):
                 scores[planned.name] = known
             else:
                 score = self._score(planned, sample, generated, reference)
@@ -384,8 +386,8 @@ class Run:
             path = sample.generated if role == "generated" else sample.reference
             if path is None or path not in self.records:
                 continue
-            if role == "reference" and path in seen:
-                continue  # a reference that several generated videos share counts once
+            if path in seen:
+                continue  # a reference that many share, or a video with two prompts: once
             seen.add(path)
             record = self.records[path]
             if record.status == "ok" and self.too_short(planned, record, role) is None:
@@ -404,6 +406,38 @@ class Run:
             if for_role(request, role) and not len(sampling.units(record.facts)):
                 return f"too short: {record.facts.frames} frames ({sampling})"
         return None
+
+    def sample_score(self, planned: PlannedMetric, sample: Sample) -> Score | None:
+        """The journalled score of a sample, None if this metric does not score videos."""
+        record = self.journal.sample(sample.name)
+        stored = record.scores.get(planned.name) if record else None
+        return json_to_score(stored) if stored else None
+
+    def summarise(self, planned: PlannedMetric) -> tuple[Score, list[VideoRecord]]:
+        """The score of a run from those of its videos, and the videos that have one."""
+        scored: list[tuple[str, str, Score, VideoRecord]] = []
+        for sample in self.samples:
+            score = self.sample_score(planned, sample) if sample.generated else None
+            if sample.generated and score and score.values:
+                record = self.records[sample.generated]
+                scored.append((record.content, sample.name, score, record))
+        if not scored:
+            return Score.missing("no video could be scored"), []
+        # By content, so that the names of files do not change a bootstrap.
+        scored.sort(key=lambda entry: entry[:2])
+        scores = [score for _, _, score, _ in scored]
+        summary = guarded(planned, lambda: planned.metric.summarise(scores))
+        return summary, [record for _, _, _, record in scored]
+
+    def padded(self, planned: PlannedMetric, record: VideoRecord, role: str) -> int:
+        """Black frames behind the end of a video that a metric has looked at."""
+        assert record.facts is not None
+        last = -1
+        for request in planned.requests.values():
+            if for_role(request, role):
+                units = request_sampling(request).units(record.facts)
+                last = max(last, int(units.max()) if units.size else -1)
+        return max(0, last + 1 - record.facts.frames)
 
     def compare(self, planned: PlannedMetric) -> tuple[Score, StoredSet, StoredSet | None]:
         """The score of the generated set, and the sets that it was made of."""
@@ -447,18 +481,21 @@ class StoredSet:
             yield VideoFeatures(record.content, self._read(record))
 
 
-def inspect(path: Path, probing: bool) -> Inspected:
+def inspect(path: Path, probing: bool, stop: threading.Event) -> Inspected:
     """The sha256 of a file's content and, where a sampling asks for them, its exact facts."""
+    digest = hashlib.sha256()
     try:
         check_is_file(path)
         with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+            while (block := file.read(READ_BYTES)) and not stop.is_set():
+                digest.update(block)
     except VideoError as error:
         return Inspected(f"path:{path}", problem=error)
     except OSError as error:
         problem = VideoError(f"cannot be read: {error.strerror}")
         return Inspected(f"path:{path}", problem=problem)
-    if not probing:
+    content = digest.hexdigest()
+    if not probing or stop.is_set():
         return Inspected(content)
     try:
         return Inspected(content, facts=probe(path))
@@ -469,7 +506,9 @@ def inspect(path: Path, probing: bool) -> Inspected:
 def guarded(planned: PlannedMetric, compute: Callable[[], Score]) -> Score:
     """A metric's score; a metric that fails gives its reason and stops nothing else."""
     try:
-        return compute()
+        score = compute()
+        json.dumps(score_to_json(score), allow_nan=False)  # else the journal could not keep it
+        return score
     except SetupError:
         raise
     except AigveError as error:

@@ -19,6 +19,11 @@ PAIR_NOTE = (
     "the distance of the whole sets stands under the metric's own name"
 )
 
+VIDEO_NOTE = (
+    "video_results holds scores of single videos; the score of the whole set stands under the "
+    "metric's own name"
+)
+
 
 def results_schema() -> dict[str, Any]:
     """The JSON schema that every ``results.json`` validates against."""
@@ -87,7 +92,7 @@ def historical_document(
         document["reason"] = "no video has a score of its own"
     if planned.metric.compares_sets():
         record = next(record for record in records if record["value_name"] == value_name)
-        document["note"] = PAIR_NOTE if historical.reference_key else planned.metric.card.title
+        document["note"] = PAIR_NOTE if historical.reference_key else VIDEO_NOTE
         document[value_name] = {
             key: record[key]
             for key in ("value", "standard_error", "interval95", "weights", "notes", "reason")

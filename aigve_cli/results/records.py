@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from aigve_cli import __version__
-from aigve_cli.contract import Extent, Sample, Score
+from aigve_cli.contract import Extent, Request, Sample, Score
 from aigve_cli.engine.journal import VideoRecord
-from aigve_cli.engine.plan import (
-    PlannedMetric,
-    request_frames,
-    request_producers,
-    request_sampling,
-)
-from aigve_cli.engine.run import Run, StoredSet, json_to_score
-from aigve_cli.statistics.intervals import bootstrap_mean
+from aigve_cli.engine.plan import PlannedMetric, request_frames, request_producers
+from aigve_cli.engine.run import Run
+from aigve_cli.video.ffmpeg import ffmpeg_version
 from aigve_cli.video.views import view_to_text
 from aigve_cli.weights import Located
 
@@ -31,12 +26,13 @@ PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy", "scipy", "i
 def environment(device: str, precision: str) -> dict[str, Any]:
     """Versions, platform and device: what else decides the last digits."""
     facts: dict[str, Any] = {
+        "ffmpeg": ffmpeg_version(),
         "aigve": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": device,
         "precision": precision,
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: package_version(name) for name in PACKAGES},
     }
     torch = sys.modules.get("torch")
     if device == "cuda" and torch is not None:
@@ -45,7 +41,8 @@ def environment(device: str, precision: str) -> dict[str, Any]:
     return facts
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """The version of an installed distribution, None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -59,15 +56,15 @@ def metric_records(
     extent: Extent,
 ) -> list[dict[str, Any]]:
     """One record a named value of a metric, over all videos of a run."""
+    theirs: dict[str, int] | None = None
     if planned.metric.compares_sets():
         score, generated, reference = run.compare(planned)
-        used = {
-            "videos": _side(generated.records),
-            "references": _side(reference.records) if isinstance(reference, StoredSet) else None,
-        }
+        ours = _side(run, planned, "generated", generated.records)
+        if reference is not None:
+            theirs = _side(run, planned, "reference", reference.records)
     else:
-        score, records = _mean_over_videos(run, planned)
-        used = {"videos": _side(records), "references": None}
+        score, records = run.summarise(planned)
+        ours = _side(run, planned, "generated", records)
     return [
         {
             **_identity(planned, weights, extent),
@@ -78,13 +75,20 @@ def metric_records(
             "better": value.better,
             "range": list(value.range),
             "unit": value.unit,
-            **used,
+            "videos": ours,
+            "references": theirs,
             "notes": list(score.notes),
             "details": {k: v for k, v in score.details.items() if k != "interval95"},
-            "reason": score.reason if value.name not in score.values else None,
+            "reason": _reason(score, value.name),
         }
         for value in planned.metric.card.values
     ]
+
+
+def _reason(score: Score, name: str) -> str | None:
+    if name in score.values:
+        return None
+    return score.reason or "the metric gives no such value for these videos"
 
 
 def _interval(score: Score, name: str) -> list[float] | None:
@@ -94,11 +98,14 @@ def _interval(score: Score, name: str) -> list[float] | None:
     return list(found) if found else None
 
 
-def _side(records: Sequence[VideoRecord]) -> dict[str, int]:
+def _side(
+    run: Run, planned: PlannedMetric, role: str, records: Sequence[VideoRecord]
+) -> dict[str, int]:
+    padded = [run.padded(planned, record, role) for record in records]
     return {
         "videos": len(records),
-        "padded_videos": sum(record.padded > 0 for record in records),
-        "padded_frames": sum(record.padded for record in records),
+        "padded_videos": sum(frames > 0 for frames in padded),
+        "padded_frames": sum(padded),
     }
 
 
@@ -106,7 +113,8 @@ def _identity(
     planned: PlannedMetric, weights: Mapping[str, Located], extent: Extent
 ) -> dict[str, Any]:
     card = planned.metric.card
-    names = sorted(set().union(*(request_producers(r) for r in planned.requests.values())))
+    producers = set().union(*(request_producers(r) for r in planned.requests.values()))
+    names = sorted({name for name, _ in producers})
     networks = [
         {
             "name": name,
@@ -119,19 +127,15 @@ def _identity(
         for name in names
         if name in weights
     ]
-    origins: set[str] = {weights[name].origin for name in names if name in weights}
-    first = next(iter(planned.requests.values()))
     return {
         "requested": planned.requested,
         "metric": card.name,
         "version": card.version,
         "category": card.category,
         "title": card.title,
-        "weights": _one_origin(origins),
+        "weights": _one_origin({weights[name].origin for name in names if name in weights}),
         "networks": networks,
-        "producers": names,
-        "view": view_to_text(request_frames(first)[0].view),
-        "sampling": str(request_sampling(first)),
+        "inputs": [_input(name, request) for name, request in planned.requests.items()],
         "extent": asdict(extent),
         "options": dict(planned.options),
         "source": card.source,
@@ -141,43 +145,25 @@ def _identity(
     }
 
 
-def _one_origin(origins: set[str]) -> str:
+def _input(name: str, request: Request) -> dict[str, str]:
+    """What a metric has looked at, under its own name for it."""
+    frames = request_frames(request)[0]
+    variants = [f"{producer} {variant}".strip() for producer, variant in request_producers(request)]
+    return {
+        "name": name,
+        "output": request.output,
+        "producers": ", ".join(sorted(variants)),
+        "videos": frames.role,
+        "view": view_to_text(frames.view),
+        "sampling": str(frames.sampling),
+    }
+
+
+def _one_origin(origins: Collection[str]) -> str:
     for origin in ("custom", "standard", "embedded"):
         if origin in origins:
             return origin
     return "none"
-
-
-def _mean_over_videos(run: Run, planned: PlannedMetric) -> tuple[Score, list[VideoRecord]]:
-    """Default summary of a metric that scores videos: means, with bootstrap intervals."""
-    values: dict[str, list[float]] = {}
-    records: list[VideoRecord] = []
-    for sample in run.samples:
-        score = sample_score(run, planned, sample)
-        if sample.generated is None or score is None or score.reason:
-            continue
-        records.append(run.records[sample.generated])
-        for name, value in score.values.items():
-            values.setdefault(name, []).append(value)
-    if not records:
-        return Score.missing("no video could be scored"), []
-    if len(records) == 1:
-        only = {name: numbers[0] for name, numbers in values.items()}
-        return Score(values=only, notes=("one video: no interval",)), records
-    means = {name: bootstrap_mean(numbers) for name, numbers in values.items()}
-    summary = Score(
-        values={name: mean.value for name, mean in means.items()},
-        standard_errors={name: mean.standard_error for name, mean in means.items()},
-        details={"interval95": {name: list(mean.interval) for name, mean in means.items()}},
-    )
-    return summary, records
-
-
-def sample_score(run: Run, planned: PlannedMetric, sample: Sample) -> Score | None:
-    """The journalled score of a sample, None if this metric does not score videos."""
-    record = run.journal.samples.get(sample.name)
-    stored = record.scores.get(planned.name) if record else None
-    return json_to_score(stored) if stored else None
 
 
 def video_entries(run: Run, base: Path) -> list[dict[str, Any]]:
@@ -192,9 +178,11 @@ def video_entries(run: Run, base: Path) -> list[dict[str, Any]]:
             "scores": {},
         }
         for planned in run.planned:
-            if score := sample_score(run, planned, sample):
+            if score := run.sample_score(planned, sample):
                 entry["scores"][planned.name] = {
                     "values": dict(score.values),
+                    "standard_errors": dict(score.standard_errors),
+                    "curve": dict(score.curve),
                     "reason": score.reason,
                     "notes": list(score.notes),
                     "details": dict(score.details),
@@ -220,7 +208,6 @@ def _file_entry(run: Run, path: Path | None, base: Path) -> dict[str, Any] | Non
         entry |= asdict(record.facts)
         entry["whole"] = record.whole
         entry["codec"] = record.codec
-        entry["padded"] = record.padded
     return entry
 
 
@@ -238,7 +225,7 @@ def _excluded(run: Run, planned: PlannedMetric, sample: Sample) -> str | None:
         elif why := run.too_short(planned, record, role):
             reasons.append(f"{role}: {why}")
     if not planned.metric.compares_sets() and not reasons:
-        score = sample_score(run, planned, sample)
+        score = run.sample_score(planned, sample)
         reasons += [score.reason] if score and score.reason else []
     return "; ".join(reasons) or None
 

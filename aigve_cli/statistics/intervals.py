@@ -158,7 +158,7 @@ def verdict(
         few.append(f"few {unit} for {dimensions} dimensions")
     if videos < min_videos:
         few.append(f"few videos ({videos}; {min_videos} or more are advised)")
-    high = noise_floor is not None and noise_floor > FLOOR_SHARE * abs(value)
+    high = noise_floor is not None and abs(noise_floor) > FLOOR_SHARE * abs(value)
     if not few and not high:
         return None
     if noise_floor is None:

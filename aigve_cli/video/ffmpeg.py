@@ -13,6 +13,7 @@ import subprocess
 import threading
 from collections import deque
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -59,6 +60,14 @@ def ffmpeg_binary() -> str:
             f"No ffmpeg binary: {error}",
             hint="Reinstall imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE to an ffmpeg of your own.",
         ) from error
+
+
+@cache
+def ffmpeg_version() -> str:
+    """The first line that the binary says of itself, without its copyright."""
+    command = [ffmpeg_binary(), "-version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.partition("\n")[0].partition(" Copyright")[0].strip() or "unknown"
 
 
 def input_arguments(path: Path, *, threads: int = 0) -> list[str]:

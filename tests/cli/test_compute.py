@@ -26,8 +26,8 @@ def frames_to_features(clips: list[list[np.ndarray]]) -> list[np.ndarray]:
             pictures, size=(224, 224), mode="bilinear", antialias=True
         )
         with torch.inference_mode():
-            # In sixteens, as the engine runs them: a batch's size moves float32 by 1e-7.
-            outputs = [network((part.float() - 127) / 128) for part in small.split(16)]
+            # In fours, as the engine runs them: a batch's size moves float32 by 1e-7.
+            outputs = [network((part.float() - 127) / 128) for part in small.split(4)]
         features.append(torch.cat([out["features"] for out in outputs]).double().numpy())
     return features
 
@@ -152,7 +152,18 @@ def test_every_record_says_where_it_comes_from(pairs, tmp_path, aigve):
     assert fid["metric"] == "fid-lite0"
     assert fid["weights"] == "embedded"
     assert fid["networks"][0]["sha256"].startswith("57934424")
-    assert fid["sampling"] == "first 17 frames"
+    assert fid["inputs"] == [
+        {
+            "name": "frames",
+            "output": "efficientnet-lite0:features",
+            "producers": "efficientnet-lite0",
+            "videos": "each",
+            "view": "resize 224x224 torch-bilinear-antialias-uint8; "
+            "normalise mean=127,127,127 std=128,128,128",
+            "sampling": "first 17 frames",
+        }
+    ]
+    assert document["environment"]["ffmpeg"].startswith("ffmpeg version")
     assert fid["details"]["frames"] == {"generated": 68, "reference": 68}
     assert fid["interval95"][0] <= fid["value"] <= fid["interval95"][1]
     assert inception["options"] == {"splits": 2}
@@ -178,6 +189,8 @@ def test_every_record_says_where_it_comes_from(pairs, tmp_path, aigve):
         (["--metrics", "fid", "--weights", "standard"], 4, "not part of this version"),
         (["--metrics", "is", "--fvd-model", "x"], 2, "i3d-kinetics400"),
         (["--metrics", "is", "--max-len", "0"], 2, "above 0"),
+        (["--metrics", "is,fvd", "--max-len", "8"], 2, "looks at 16 frames at a time"),
+        (["--metrics", "fid", "--set", "is-lite0.splitz=2"], 2, "Did you mean splits"),
         (["--metrics", "is", "--fps", "fast"], 2, "native"),
         (["--categories", "nn_based_video"], 2, "No metric of the category"),
     ],

@@ -52,7 +52,7 @@ def test_black_frames_are_counted_recorded_and_warned_of(videos, tmp_path):
         "padded_videos": 3,
         "padded_frames": 12,
     }
-    assert "black frames" in padded.records[0]["sampling"]
+    assert "black frames" in padded.records[0]["inputs"][0]["sampling"]
     assert any("--pad" in warning for warning in padded.document["warnings"])
     plain = run(videos, tmp_path / "plain", max_len=24)
     assert padded.value("is-lite0") != plain.value("is-lite0")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from aigve_cli.contract import Extent, Option
@@ -55,8 +57,11 @@ def test_standard_weights_are_never_replaced():
         planned("fid", mode="standard")
 
 
-def test_a_name_and_its_sibling_are_computed_once():
-    assert [metric.name for metric in planned("fid", "fid-lite0")] == ["fid-lite0"]
+def test_a_name_and_its_sibling_are_both_answered():
+    assert [(metric.requested, metric.name) for metric in planned("fid-lite0", "fid")] == [
+        ("fid-lite0", "fid-lite0"),
+        ("fid", "fid-lite0"),
+    ]
 
 
 def test_settings_reach_a_metric_under_either_name():
@@ -64,6 +69,9 @@ def test_settings_reach_a_metric_under_either_name():
     assert metric.options == {"splits": 3}
     (metric,) = planned("is-lite0", settings={"is-lite0": {"splits": 4}})
     assert metric.options == {"splits": 4}
+    # A file's value comes first, a flag's later one wins, whichever name either uses.
+    (metric,) = planned("is", settings={"is-lite0": {"splits": 10}, "is": {"splits": "3"}})
+    assert metric.options == {"splits": 3}
 
 
 OPTIONS = (
@@ -116,6 +124,17 @@ def test_what_is_kept_depends_on_weights_and_view_but_not_on_sampling():
     key = request_key(short.requests["frames"], weights)
     assert key == request_key(long.requests["frames"], weights)
     assert key != request_key(long.requests["frames"], {"efficientnet-lite0": "b"})
+
+
+def test_rows_of_units_depend_on_their_length():
+    (short,), (long,) = planned("fvd"), planned("fvd")
+    frames = long.requests["clips"].sources[0].sources[0]
+    inner = replace(
+        long.requests["clips"].sources[0], sources=(replace(frames, sampling=Clips(32, 64)),)
+    )
+    other = replace(long.requests["clips"], sources=(inner,))
+    assert request_key(short.requests["clips"], {}) != request_key(other, {})
+    assert request_key(short.requests["clips"].sources[0], {}) == request_key(inner, {})
 
 
 def test_metrics_share_one_network_over_one_view():

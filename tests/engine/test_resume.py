@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from aigve_cli import evaluate
-from aigve_cli.errors import UsageError
+from aigve_cli.errors import UsageError, VideoError
+from aigve_cli.video.decode import VideoReader
 from tests.conftest import (
     moving_pattern,
     noisy,
@@ -72,7 +73,7 @@ def test_a_journal_cut_anywhere_is_completed_to_the_same_bits(
     assert again.document["counts"]["reused"] == kept
 
 
-@pytest.mark.parametrize("kill_at", [1, 6])
+@pytest.mark.parametrize("kill_at", [2, 7])
 def test_sigkill_then_the_same_command_again(pairs, whole, tmp_path, kill_at, counting_ffmpeg):
     arguments = (
         *("compute", "--input-dir", pairs, "--metrics", ",".join(METRICS)),
@@ -167,11 +168,44 @@ def test_other_settings_do_not_mix_with_an_unfinished_run(pairs, whole, tmp_path
     journal = folder / "journal.jsonl"
     journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
     with pytest.raises(UsageError, match="other settings") as caught:
-        run(pairs, folder, max_len=8)
-    assert "max_frames" in caught.value.message
+        run(pairs, folder, precision="bf16")
+    assert "precision was fp32, is bf16" in caught.value.message
     assert "--fresh" in (caught.value.hint or "")
-    fresh = run(pairs, folder, max_len=8, fresh=True)
+    fresh = run(pairs, folder, precision="bf16", fresh=True)
     assert fresh.document["counts"]["decodes"] == 8
+    # Float32 again: the kept rows are of another arithmetic.
+    finished = run(pairs, folder, keep_features=True)
+    assert finished.document["counts"]["decodes"] == 8
+
+
+def test_a_shorter_look_reads_what_a_longer_one_kept(pairs, whole, tmp_path, counting_ffmpeg):
+    folder = tmp_path / "again"
+    shutil.copytree(whole[0], folder)
+    options = {"metrics": ["fid-lite0"], "device": "cpu", "max_len": 9}
+    short = evaluate(pairs, output_dir=folder, keep_features=True, **options)
+    assert counting_ffmpeg.decodes() == 0
+    alone = evaluate(pairs, output_dir=tmp_path / "alone", **options)
+    # Nine frames are other batches than eighteen: float32 inside the network.
+    assert short.value("fid-lite0") == pytest.approx(alone.value("fid-lite0"), rel=1e-6)
+
+
+def test_a_shorter_look_in_between_does_not_change_a_longer_one(pairs, tmp_path):
+    options = {"device": "cpu", "output_dir": tmp_path, "keep_features": True, "max_len": 17}
+    first = evaluate(pairs, metrics="fid-lite0", **options)
+    evaluate(pairs, metrics="fvd-lite0", **options)
+    again = evaluate(pairs, metrics="fid-lite0", **options)
+    assert again.document["counts"]["decodes"] == 0
+    assert numbers(again.document) == numbers(first.document)
+
+
+def test_files_that_are_not_ours_stay(pairs, tmp_path):
+    own = tmp_path / "features" / "mine.f32"
+    own.parent.mkdir()
+    own.write_bytes(b"mine")
+    for fresh in (True, False):
+        evaluate(pairs, metrics="is-lite0", device="cpu", output_dir=tmp_path, fresh=fresh)
+        assert own.read_bytes() == b"mine"
+        assert [path.name for path in own.parent.iterdir()] == ["mine.f32"]
 
 
 def test_a_file_that_is_no_journal_is_not_overwritten(pairs, tmp_path):
@@ -193,3 +227,24 @@ def test_a_video_that_failed_is_not_tried_again_until_the_run_has_ended(tmp_path
     # Rows are kept after a partial run: only what failed is decoded again.
     assert values_of(evaluate(videos, **options).document) == values_of(results.document)
     assert counting_ffmpeg.decodes() == 4
+
+
+def test_a_video_that_failed_in_passing_is_scored_the_next_time(tmp_path, monkeypatch):
+    videos = tmp_path / "videos"
+    for seed in range(3):
+        write_clip(videos / f"{seed}.mkv", moving_pattern(seed))
+    options = {"metrics": "is-lite0", "device": "cpu", "output_dir": tmp_path / "out"}
+    reading = VideoReader._frames
+
+    def hangs(self, *arguments):
+        if self.path.stem == "1":
+            raise VideoError("the decoder gave nothing for 60 s")
+        return reading(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VideoReader, "_frames", hangs)
+        assert evaluate(videos, **options).exit_code == 3
+    mended = evaluate(videos, **options)
+    assert mended.exit_code == 0
+    fresh = evaluate(videos, **{**options, "output_dir": tmp_path / "fresh"})
+    assert numbers(mended.document) == numbers(fresh.document)

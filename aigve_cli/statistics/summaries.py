@@ -1,0 +1,24 @@
+"""From the scores of single videos to the score of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aigve_cli.contract import Score
+from aigve_cli.statistics.intervals import bootstrap_mean
+
+
+def scores_to_mean(scores: Sequence[Score]) -> Score:
+    """The mean of each value over videos, with a bootstrap interval over videos."""
+    numbers: dict[str, list[float]] = {}
+    for score in scores:
+        for name, value in score.values.items():
+            numbers.setdefault(name, []).append(value)
+    single = {name: values[0] for name, values in numbers.items() if len(values) == 1}
+    means = {name: bootstrap_mean(values) for name, values in numbers.items() if len(values) > 1}
+    return Score(
+        values={name: mean.value for name, mean in means.items()} | single,
+        standard_errors={name: mean.standard_error for name, mean in means.items()},
+        details={"interval95": {name: list(mean.interval) for name, mean in means.items()}},
+        notes=("one video: no interval",) if single else (),
+    )
