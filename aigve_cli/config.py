@@ -6,6 +6,8 @@ on the command line and a variable of the environment win over them.
 
 from __future__ import annotations
 
+import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +19,8 @@ from aigve_cli.errors import UsageError, unknown_name
 
 DEFAULT_FILE = Path("aigve.toml")
 MODEL_TABLE = "model"
+CONFIG, CONFIG_PROBLEM = "aigve.config", "aigve.config.problem"
+"""Keys of the parser context's ``meta``: what the file says, or why it cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,63 @@ def _model_path(config: Path, name: str, place: Any) -> Path:
     return config.parent / Path(place).expanduser()
 
 
+def texts_to_models(texts: Iterable[str], origin: str) -> dict[str, Path]:
+    """``NETWORK=PATH`` to paths by network; ``origin`` names the option in errors."""
+    models: dict[str, Path] = {}
+    for text in texts:
+        name, equals, place = text.partition("=")
+        if not (name and equals and place):
+            raise UsageError(f"{origin} {text}: expected NETWORK=PATH.")
+        models[name] = Path(place).expanduser()
+    return models
+
+
+def texts_to_settings(texts: Iterable[str], origin: str) -> dict[str, dict[str, OptionValue]]:
+    """``METRIC.OPTION=VALUE`` to values by metric; ``origin`` names the option in errors."""
+    settings: dict[str, dict[str, OptionValue]] = {}
+    for text in texts:
+        left, equals, value = text.partition("=")
+        metric, dot, option = left.partition(".")
+        if not (metric and dot and option and equals):
+            raise UsageError(f"{origin} {text}: expected METRIC.OPTION=VALUE.")
+        settings.setdefault(metric, {})[option] = value
+    return settings
+
+
+def environment_models() -> dict[str, Path]:
+    """``AIGVE_MODEL``, split as ``PATH`` is: the parser would split at spaces of file names."""
+    return texts_to_models(_parts("AIGVE_MODEL", re.escape(os.pathsep)), "AIGVE_MODEL")
+
+
+def environment_settings() -> dict[str, dict[str, OptionValue]]:
+    """``AIGVE_SET``, one setting a line or with ``;`` between."""
+    return texts_to_settings(_parts("AIGVE_SET", "[;\n]"), "AIGVE_SET")
+
+
+def _parts(variable: str, separator: str) -> list[str]:
+    parts = re.split(separator, os.environ.get(variable, ""))
+    return [part.strip() for part in parts if part.strip()]
+
+
+def merge_settings(
+    *layers: Mapping[str, Mapping[str, OptionValue]],
+) -> dict[str, dict[str, OptionValue]]:
+    """Values by metric and option; a later layer wins, whichever of its names a metric goes by.
+
+    Raises:
+        UsageError: There is no such metric.
+    """
+    from aigve_cli.registry import registry
+
+    found = registry()
+    merged: dict[str, dict[str, OptionValue]] = {}
+    for layer in layers:
+        for name, values in layer.items():
+            canonical = found.canonical(name)
+            merged.setdefault(found.substitutes.get(canonical, canonical), {}).update(values)
+    return merged
+
+
 def config_text(
     options: Iterable[tuple[str, Any, str]],
     metrics: Iterable[tuple[str, Iterable[tuple[str, Any, str]]]],
@@ -97,6 +158,8 @@ def config_text(
     lines = [
         "# aigve.toml: options of `aigve compute`, `prepare` and `stage`.",
         "# Order: this file < AIGVE_* variables < flags. Remove a '#' to set a value.",
+        f"# Paths under [{MODEL_TABLE}] are relative to this file, every other path to the current "
+        "folder.",
         "",
     ]
     for name, default, text in options:
@@ -106,7 +169,7 @@ def config_text(
         entries = list(own)
         lines += [] if entries else ["# no options"]
         for name, default, text in entries:
-            lines += [f"# {text}", f"{name} = {_toml(default)}"]
+            lines += [f"# {text}", f"#{name} = {_toml(default)}"]
         lines.append("")
     lines += [f"[{MODEL_TABLE}]", "# a checkpoint file or folder for a network"]
     lines += [f'#{name} = "path"' for name in networks]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +11,7 @@ import typer
 
 from aigve_cli.commands.inputs import (
     DEFAULT_SUFFIXES,
+    AlsoOutJson,
     AnnotationFile,
     DryRun,
     GeneratedSuffixes,
@@ -18,12 +20,24 @@ from aigve_cli.commands.inputs import (
     PromptFile,
     PromptFromName,
     PromptText,
+    Quiet,
     Recursive,
     ReferenceDir,
     StageDataset,
+    Verbose,
     VideoDir,
 )
-from aigve_cli.config import Config
+from aigve_cli.commands.prepare import save_annotations
+from aigve_cli.commands.stage import note_unused_out_json
+from aigve_cli.config import (
+    CONFIG,
+    Config,
+    environment_models,
+    environment_settings,
+    merge_settings,
+    texts_to_models,
+    texts_to_settings,
+)
 from aigve_cli.errors import EXIT_INTERRUPTED, UsageError
 from aigve_cli.output import Output
 
@@ -171,8 +185,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="NETWORK=PATH",
-        envvar="AIGVE_MODEL",
-        help="A checkpoint file or folder for a network; may be repeated.",
+        help="A checkpoint file or folder for a network; may be repeated. "
+        f"In AIGVE_MODEL several stand with '{os.pathsep}' between.",
     ),
 ]
 Set = Annotated[
@@ -180,8 +194,8 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="METRIC.OPTION=VALUE",
-        envvar="AIGVE_SET",
-        help="An option of a metric; may be repeated. `aigve config` lists them.",
+        help="An option of a metric; may be repeated. `aigve config` lists them. "
+        "In AIGVE_SET several stand with ';' between.",
     ),
 ]
 OutputDir = Annotated[
@@ -234,6 +248,7 @@ def compute(
     prompt_from_name: PromptFromName = False,
     stage_dataset: StageDataset = None,
     link: Link = False,
+    out_json: AlsoOutJson = None,
     metrics: Metrics = "",
     categories: Categories = "",
     max_len: MaxLen = None,
@@ -256,6 +271,8 @@ def compute(
     strict: Strict = False,
     dry_run: DryRun = False,
     format_: FormatOption = "auto",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     fvd_model: HistoricalModel = None,
     gstvqa_model: HistoricalModel = None,
     simplevqa_model: HistoricalModel = None,
@@ -275,9 +292,16 @@ def compute(
         lightvqa_plus_model,
         lightvqa_plus_swin,
     )
-    config: Config = ctx.meta.get("aigve.config", Config())
-    models = {**config.models, **_models(model or [], historical)}
-    options = _settings(set_ or [], config)
+    config: Config = ctx.meta.get(CONFIG, Config())
+    models = {
+        **config.models,
+        **environment_models(),
+        **_historical_models(historical),
+        **texts_to_models(model or [], "--model"),
+    }
+    options = merge_settings(
+        config.metrics, environment_settings(), texts_to_settings(set_ or [], "--set")
+    )
     if use_cpu and device == "cuda":
         raise UsageError("--use-cpu and --device cuda contradict each other.")
     batch = _count("--batch-size", batch_size)
@@ -315,6 +339,7 @@ def compute(
         output=output,
     )
     if stage_dataset is not None:
+        note_unused_out_json(output, out_json, stage_dataset)
         staged = staging.stage_dataset(
             dataset, stage_dataset, link=link, dry_run=dry_run, suffixes=generated_suffixes
         )
@@ -322,6 +347,11 @@ def compute(
             output.note(line)
         if not dry_run:
             plan = api.with_dataset(plan, staged.dataset)
+    elif out_json is not None and dry_run:
+        output.note(f"The annotations would be written to '{out_json}'.")
+    elif out_json is not None:
+        save_annotations(dataset, out_json)
+        output.note(f"Annotations: {out_json}")
     if dry_run:
         rows = api.describe_plan(plan, output_dir, output)
         output.rows(rows, PLAN_COLUMNS, format_)
@@ -368,11 +398,11 @@ def _rate(text: str) -> float:
         raise UsageError(f"--fps {text}: expected a number, or native.") from None
 
 
-def _models(given: Sequence[str], historical: Sequence[Path | None]) -> dict[str, Path]:
+def _historical_models(paths: Sequence[Path | None]) -> dict[str, Path]:
     from aigve_cli.weights import network_cards
 
     models: dict[str, Path] = {}
-    for flag, path in zip(HISTORICAL_MODELS, historical, strict=True):
+    for flag, path in zip(HISTORICAL_MODELS, paths, strict=True):
         if path is not None:
             network = HISTORICAL_MODELS[flag]
             if network not in network_cards():
@@ -382,22 +412,4 @@ def _models(given: Sequence[str], historical: Sequence[Path | None]) -> dict[str
                     hint="`aigve models list` shows the networks; --model NETWORK=PATH sets one.",
                 )
             models[network] = path
-    for text in given:
-        name, equals, path_text = text.partition("=")
-        if not (name and equals and path_text):
-            raise UsageError(f"--model {text}: expected NETWORK=PATH.")
-        models[name] = Path(path_text).expanduser()
     return models
-
-
-def _settings(given: Sequence[str], config: Config) -> dict[str, dict[str, str | int | float]]:
-    settings: dict[str, dict[str, str | int | float]] = {
-        metric: dict(values) for metric, values in config.metrics.items()
-    }
-    for text in given:
-        left, equals, value = text.partition("=")
-        metric, dot, option = left.partition(".")
-        if not (metric and dot and option and equals):
-            raise UsageError(f"--set {text}: expected METRIC.OPTION=VALUE.")
-        settings.setdefault(metric, {})[option] = value
-    return settings

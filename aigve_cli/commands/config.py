@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from aigve_cli.config import CONFIG_PROBLEM
 from aigve_cli.output import Output
 
-NOT_IN_A_FILE = {"help", "model", "set_", "dry_run"}
+NOT_IN_A_FILE = {"help", "model", "set_", "dry_run", "quiet", "verbose"}
 EXAMPLES: dict[str | None, object] = {
     "metrics": ["all"],
     "categories": ["distribution_based"],
@@ -36,6 +37,9 @@ def config(
     from aigve_cli.weights import network_cards
 
     output: Output = ctx.obj
+    problem = ctx.meta.get(CONFIG_PROBLEM)
+    if problem is not None:
+        output.warn(problem.message)
     found = registry()
     names = [found.canonical(name) for name in metrics or []] or list(found.metrics)
     names = [found.substitutes.get(name, name) for name in names]
@@ -53,14 +57,21 @@ def config(
 
 def run_options(ctx: typer.Context) -> list[tuple[str, object, str]]:
     """Name, default (or an example where there is none) and help of each option of ``compute``."""
-    compute = ctx.find_root().command.commands["compute"]  # type: ignore[attr-defined]
     options: list[tuple[str, object, str]] = []
-    for parameter in compute.params:
-        if parameter.name in NOT_IN_A_FILE or getattr(parameter, "hidden", False):
-            continue
+    for parameter in run_parameters(ctx):
         default, text = parameter.default, parameter.help or ""
         if default in (None, ""):
             example = EXAMPLES.get(parameter.name) or EXAMPLES[parameter.type.name]
             default, text = example, f"{text} Not set; for example:"
         options.append((parameter.name.rstrip("_"), default, text))
     return options
+
+
+def run_parameters(ctx: typer.Context) -> list[Any]:
+    """The parser's parameters of ``compute`` that a file may set."""
+    compute = ctx.find_root().command.commands["compute"]  # type: ignore[attr-defined]
+    return [
+        parameter
+        for parameter in compute.params
+        if parameter.name not in NOT_IN_A_FILE and not getattr(parameter, "hidden", False)
+    ]

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from aigve_cli.commands.inputs import Quiet, Verbose
 from aigve_cli.output import Output
 
 
@@ -16,6 +17,8 @@ def demo(
         Path, typer.Option("--dir", metavar="FOLDER", help="Where the videos and results go.")
     ] = Path("aigve-demo"),
     use_cpu: Annotated[bool, typer.Option("--use-cpu", help="Do not use a GPU.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Make sample videos and degraded copies, and score them.
 

@@ -13,6 +13,16 @@ from typing import Annotated, NamedTuple
 import typer
 
 from aigve_cli.commands.compute import FormatOption
+from aigve_cli.commands.config import run_parameters
+from aigve_cli.commands.origins import option_ranks, outranked
+from aigve_cli.config import (
+    CONFIG,
+    CONFIG_PROBLEM,
+    Config,
+    environment_models,
+    environment_settings,
+    merge_settings,
+)
 from aigve_cli.output import Column, Output
 
 
@@ -147,16 +157,57 @@ def _metrics() -> Iterator[Check]:
 
 
 def _config(ctx: typer.Context) -> Iterator[Check]:
-    config = ctx.meta.get("aigve.config")
-    path = str(config.path) if config and config.path else "no aigve.toml"
-    yield Check("config", "ok", path)
-    for name, value in sorted(config.options.items() if config else ()):
-        yield Check(f"  {name}", "ok", f"{value} ({path})")
-    for metric, values in sorted(config.metrics.items() if config else ()):
-        for name, value in values.items():
-            yield Check(f"  {metric}.{name}", "ok", f"{value} ({path})")
-    for name, place in sorted(config.models.items() if config else ()):
-        yield Check(f"  model {name}", "ok", f"{place} ({path})")
+    """The file, then every value that it or the environment sets, as ``compute`` would see it."""
+    problem = ctx.meta.get(CONFIG_PROBLEM)
+    config: Config = ctx.meta.get(CONFIG, Config())
+    path = str(config.path) if config.path else "no aigve.toml"
+    if problem is not None:
+        yield Check("config", "broken", " ".join(filter(None, (problem.message, problem.hint))))
+    else:
+        yield Check("config", "ok", path)
+    yield from _guarded("options", lambda: _options(ctx, path))
+    yield from _guarded("metric options", lambda: _settings(config, path))
+    yield from _guarded("model", lambda: _models(config, path))
+    shown = {"AIGVE_SET", "AIGVE_MODEL", *(option.envvar for option in run_parameters(ctx))}
     for name, value in sorted(os.environ.items()):
-        if name.startswith("AIGVE_"):
+        if name.startswith("AIGVE_") and name not in shown:
             yield Check(f"  {name}", "ok", f"{value} (environment)")
+
+
+def _options(ctx: typer.Context, path: str) -> Iterator[Check]:
+    root = ctx.find_root()
+    compute = root.command.commands["compute"]  # type: ignore[attr-defined]
+    try:
+        run = compute.make_context("compute", [], parent=root)
+    except typer.BadParameter as error:
+        places = f"({path} or the environment)"
+        yield Check("options", "broken", f"{error.format_message()} {places}")
+        return
+    losers = outranked(option_ranks(run))
+    for option in sorted(run_parameters(ctx), key=lambda option: str(option.name)):
+        origin = {"DEFAULT_MAP": path, "ENVIRONMENT": option.envvar}.get(
+            run.get_parameter_source(option.name).name
+        )
+        if origin is None:
+            continue
+        name, value = option.name.rstrip("_"), run.params[option.name]
+        words = f"{str(value).lower() if isinstance(value, bool) else value} ({origin})"
+        if option.name in losers:
+            yield Check(f"  {name}", "note", f"{words}, not used: {losers[option.name]} wins")
+        else:
+            yield Check(f"  {name}", "ok", words)
+
+
+def _settings(config: Config, path: str) -> Iterator[Check]:
+    environment = merge_settings(environment_settings())
+    for metric, values in sorted(merge_settings(config.metrics, environment).items()):
+        for name, value in values.items():
+            origin = "AIGVE_SET" if name in environment.get(metric, {}) else path
+            yield Check(f"  {metric}.{name}", "ok", f"{value} ({origin})")
+
+
+def _models(config: Config, path: str) -> Iterator[Check]:
+    environment = environment_models()
+    for name, place in sorted({**config.models, **environment}.items()):
+        origin = "AIGVE_MODEL" if name in environment else path
+        yield Check(f"  model {name}", "ok", f"{place} ({origin})")

@@ -89,6 +89,15 @@ PromptFromName = Annotated[
         help="Take prompts from file names: 'a red car-0.mp4' is 'a red car'.",
     ),
 ]
+AlsoOutJson = Annotated[
+    Path | None,
+    typer.Option(
+        "--out-json",
+        metavar="FILE",
+        envvar="AIGVE_OUT_JSON",
+        help="Also write the annotations to this file, as prepare does. Not used when staging.",
+    ),
+]
 OutJson = Annotated[
     Path | None,
     typer.Option(
@@ -111,6 +120,35 @@ StageDataset = Annotated[
 Link = Annotated[
     bool,
     typer.Option("--link", envvar="AIGVE_LINK", help="Stage absolute links instead of copies."),
+]
+
+
+def _be_quiet(ctx: typer.Context, wanted: bool) -> bool:
+    if wanted and not ctx.resilient_parsing:
+        ctx.obj.quiet = True
+    return wanted
+
+
+def _be_verbose(ctx: typer.Context, wanted: bool) -> bool:
+    if wanted and not ctx.resilient_parsing:
+        ctx.obj.verbose = True
+    return wanted
+
+
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", callback=_be_quiet, help="The same as `aigve --quiet` before the command."
+    ),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        callback=_be_verbose,
+        help="The same as `aigve --verbose` before the command.",
+    ),
 ]
 DryRun = Annotated[
     bool,

@@ -29,7 +29,22 @@ _COLUMNS = (
 )
 Status = Literal["embedded", "here", "missing", "bad"]
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A network, as `models list` names it.")]
+
+def _complete_networks(incomplete: str) -> list[str]:
+    from aigve_cli.weights import network_cards
+
+    cards = network_cards()
+    return [name for name in cards if cards[name].weights and name.startswith(incomplete)]
+
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        autocompletion=_complete_networks,
+        help="A network, as `models list` names it.",
+    ),
+]
 Tag = Annotated[
     str | None,
     typer.Option("--tag", metavar="TAG", help="Which of its checkpoints, if not the default one."),
@@ -104,7 +119,12 @@ def path(ctx: typer.Context, name: Name, tag: Tag = None, weights_dir: WeightsDi
 def verify(
     ctx: typer.Context,
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A network; without it, all.")
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            autocompletion=_complete_networks,
+            help="A network; without it, all.",
+        ),
     ] = None,
     weights_dir: WeightsDir = None,
     format: FormatOption = "auto",

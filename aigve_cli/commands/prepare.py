@@ -16,14 +16,17 @@ from aigve_cli.commands.inputs import (
     PromptFile,
     PromptFromName,
     PromptText,
+    Quiet,
     Recursive,
     ReferenceDir,
+    Verbose,
 )
 from aigve_cli.errors import SetupError, UsageError
 from aigve_cli.output import Output
 
 if TYPE_CHECKING:
     from aigve_cli.dataset.annotations import Annotations
+    from aigve_cli.dataset.samples import Dataset
 
 
 def prepare(
@@ -37,6 +40,8 @@ def prepare(
     prompt_from_name: PromptFromName = False,
     out_json: OutJson = None,
     dry_run: DryRun = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Find pairs and prompts; write them as annotations.
 
@@ -44,11 +49,7 @@ def prepare(
 
     Prints the path of the written JSON; with --dry-run the JSON itself.
     """
-    from aigve_cli.dataset.annotations import (
-        annotations_to_document,
-        samples_to_annotations,
-        write_annotations,
-    )
+    from aigve_cli.dataset.annotations import annotations_to_document, samples_to_annotations
     from aigve_cli.dataset.samples import load_dataset
 
     output: Output = ctx.obj
@@ -63,11 +64,25 @@ def prepare(
     )
     for line in dataset.describe():
         output.note(line)
-    annotations = samples_to_annotations(dataset.samples, dataset.video_dir)
     if dry_run:
+        annotations = samples_to_annotations(dataset.samples, dataset.video_dir)
         output.document(annotations_to_document(annotations))
         return
     path = out_json or dataset.video_dir / "annotations.json"
+    save_annotations(dataset, path)
+    output.text(str(path))
+
+
+def save_annotations(dataset: Dataset, path: Path) -> None:
+    """Write a data set's annotations, with the folders that they need.
+
+    Raises:
+        UsageError: The file has prompts or scores that would be lost.
+        SetupError: It cannot be written.
+    """
+    from aigve_cli.dataset.annotations import samples_to_annotations, write_annotations
+
+    annotations = samples_to_annotations(dataset.samples, dataset.video_dir)
     _refuse_to_lose(path, annotations)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +92,6 @@ def prepare(
             f"Cannot write '{path}': {error.strerror or error}.",
             hint="Give another place with --out-json.",
         ) from error
-    output.text(str(path))
 
 
 def _refuse_to_lose(path: Path, annotations: Annotations) -> None:

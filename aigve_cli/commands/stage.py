@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
 from aigve_cli.commands.inputs import (
@@ -14,9 +16,11 @@ from aigve_cli.commands.inputs import (
     PromptFile,
     PromptFromName,
     PromptText,
+    Quiet,
     Recursive,
     ReferenceDir,
     StageDataset,
+    Verbose,
 )
 from aigve_cli.output import Output
 
@@ -34,6 +38,8 @@ def stage(
     link: Link = False,
     out_json: OutJson = None,
     dry_run: DryRun = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Gather videos and annotations in one folder for compute.
 
@@ -56,8 +62,7 @@ def stage(
         prompt=prompt,
         prompt_from_name=prompt_from_name,
     )
-    if out_json is not None:
-        output.note(f"--out-json is not used: the annotations are staged in '{stage_dataset}'.")
+    note_unused_out_json(output, out_json, stage_dataset)
     staged = staging.stage_dataset(
         dataset, stage_dataset, link=link, dry_run=dry_run, suffixes=generated_suffixes
     )
@@ -68,3 +73,9 @@ def stage(
             output.text(f"{action.kind}\t{action.source}\t{action.target}")
     else:
         output.text(str(staged.annotations))
+
+
+def note_unused_out_json(output: Output, out_json: Path | None, folder: Path) -> None:
+    """Say that ``--out-json`` does nothing where annotations are staged."""
+    if out_json is not None:
+        output.note(f"--out-json is not used: the annotations are staged in '{folder}'.")

@@ -64,9 +64,16 @@ def ffmpeg_binary() -> str:
 
 @cache
 def ffmpeg_version() -> str:
-    """The first line that the binary says of itself, without its copyright."""
-    command = [ffmpeg_binary(), "-version"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    """The first line that the binary says of itself, without its copyright.
+
+    Raises:
+        SetupError: The binary cannot be started.
+    """
+    binary = ffmpeg_binary()
+    try:
+        done = subprocess.run([binary, "-version"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise _cannot_start(binary, error) from error
     return done.stdout.partition("\n")[0].partition(" Copyright")[0].strip() or "unknown"
 
 
@@ -123,10 +130,7 @@ def start_ffmpeg(arguments: list[str]) -> subprocess.Popen[bytes]:
             env={**os.environ, "AV_LOG_FORCE_NOCOLOR": "1"},
         )
     except OSError as error:
-        raise SetupError(
-            f"ffmpeg cannot be started: {binary}: {error.strerror}",
-            hint="Run `aigve doctor`; IMAGEIO_FFMPEG_EXE names another binary.",
-        ) from error
+        raise _cannot_start(binary, error) from error
     if process.stdout is not None and hasattr(fcntl, "F_SETPIPE_SZ"):
         with contextlib.suppress(OSError):
             fcntl.fcntl(process.stdout.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
@@ -135,6 +139,13 @@ def start_ffmpeg(arguments: list[str]) -> subprocess.Popen[bytes]:
             bound = (MAX_ADDRESS_SPACE, MAX_ADDRESS_SPACE)
             resource.prlimit(process.pid, resource.RLIMIT_AS, bound)
     return process
+
+
+def _cannot_start(binary: str, error: OSError) -> SetupError:
+    return SetupError(
+        f"ffmpeg cannot be started: {binary}: {error.strerror}",
+        hint="Run `aigve doctor`; IMAGEIO_FFMPEG_EXE names another binary.",
+    )
 
 
 def end_ffmpeg(process: subprocess.Popen[bytes]) -> None:

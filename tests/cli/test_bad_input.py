@@ -282,7 +282,7 @@ def test_two_runs_in_one_folder(pairs, usual, tmp_path, aigve):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with subprocess.Popen(
             [*COMMAND, *arguments],
-            env=process_environment(put_ffmpeg(tmp_path / "ffmpeg", 1, waiting)),
+            env=process_environment(put_ffmpeg(tmp_path / "ffmpeg", 2, waiting)),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         ) as first:

@@ -51,7 +51,7 @@ def test_requests_are_pure_and_name_producers_that_exist(metric):
     first, second = (metric.requests(options, Extent()) for _ in range(2))
     assert first == second
     for request in first.values():
-        for producer in request_producers(request):
+        for producer, _ in request_producers(request):
             card = network_card(producer)
             if producer == request.producer:
                 assert request.output_name in card.outputs

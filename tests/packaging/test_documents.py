@@ -86,6 +86,7 @@ def aigve_on_path(tmp_path: Path) -> dict[str, str]:
     [
         (["comp"], ["compute"]),
         (["models", "f"], ["fetch"]),
+        (["models", "fetch", "efficientnet-l"], ["efficientnet-lite0"]),
         (["compute", "--weights", "e"], ["embedded"]),
         (["compute", "--input-"], ["--input-dir"]),
     ],
