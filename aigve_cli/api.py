@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from aigve_cli import __version__
-from aigve_cli.contract import Extent, OptionValue, Request, VideoFacts
-from aigve_cli.dataset.samples import Dataset, load_dataset
+from aigve_cli.contract import Extent
+from aigve_cli.dataset.samples import load_dataset
 from aigve_cli.engine.journal import FEATURES, Journal
+from aigve_cli.engine.look import Looker
 from aigve_cli.engine.networks import load_function, load_network
 from aigve_cli.engine.plan import (
-    PlannedMetric,
-    plan_metrics,
-    request_frames,
     request_producers,
-    request_sampling,
-    wanted_names,
 )
 from aigve_cli.engine.produce import (
     Precision,
@@ -30,31 +24,22 @@ from aigve_cli.engine.produce import (
     set_arithmetic,
 )
 from aigve_cli.engine.run import Run
-from aigve_cli.errors import (
-    EXIT_DONE,
-    EXIT_FAILED,
-    EXIT_PARTIAL,
-    UsageError,
-    unknown_name,
-)
+from aigve_cli.engine.setup import Plan, Settings, announce_plan, make_plan
 from aigve_cli.output import Output
-from aigve_cli.registry import Registry, registry
-from aigve_cli.results import files, records
+from aigve_cli.results import records
+from aigve_cli.results.document import (
+    document_to_exit_code,
+    report_failures,
+    run_to_document,
+    write_document,
+)
 from aigve_cli.video.ffmpeg import ffmpeg_version
-from aigve_cli.video.views import view_to_text
 from aigve_cli.weights import (
     Located,
     WeightsMode,
-    WeightsPolicy,
-    find_weights,
     locate_weights,
     network_card,
-    network_cards,
-    weights_policy,
 )
-
-FAILURES_SHOWN = 10
-Settings = Mapping[str, Mapping[str, str | OptionValue]]
 
 
 @dataclass(frozen=True)
@@ -87,43 +72,6 @@ class Results:
                 value: float | None = record["value"]
                 return value
         raise KeyError(name)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything a run would do, before it does it."""
-
-    dataset: Dataset
-    metrics: Sequence[PlannedMetric]
-    registry: Registry
-    extent: Extent
-    policy: WeightsPolicy
-
-    @property
-    def networks(self) -> list[str]:
-        """Networks with weights that the metrics need."""
-        names = {name for request in self.requests for name, _ in request_producers(request)}
-        return sorted(name for name in names if network_card(name).weights)
-
-    @property
-    def requests(self) -> set[Request]:
-        """The distinct requests of all metrics."""
-        return {request for planned in self.metrics for request in planned.requests.values()}
-
-    def disk_bytes(self) -> int | None:
-        """At most so much disk for rows until the run ends; None if lengths must be read first."""
-        total = 0
-        for request in self.requests:
-            frames = request_frames(request)[0]
-            if frames.sampling.limit is None:
-                return None
-            facts = VideoFacts(0, 0, 0.0, frames.sampling.limit)
-            videos = len(self.dataset.generated) if frames.role in ("generated", "each") else 0
-            if frames.role in ("reference", "each"):
-                videos += len(self.dataset.references)
-            width = network_card(request.producer).outputs[request.output_name] or 4096
-            total += videos * len(frames.sampling.units(facts)) * width * 4
-        return total
 
 
 def evaluate(
@@ -235,56 +183,6 @@ def evaluate(
     )
 
 
-def make_plan(
-    dataset: Dataset,
-    *,
-    metrics: Sequence[str],
-    categories: Sequence[str],
-    extent: Extent,
-    weights: WeightsMode,
-    weights_dir: Path | None,
-    offline: bool,
-    models: Mapping[str, Path],
-    options: Settings,
-    output: Output,
-) -> Plan:
-    """Resolve metrics, options and networks, and refuse what cannot work.
-
-    Raises:
-        UsageError: An unknown name, a wrong value, or no references where all metrics need them.
-        WeightsError: ``standard`` weights are wanted for a metric that this version lacks.
-    """
-    found = registry()
-    for warning in found.warnings:
-        output.warn(warning)
-    _check_extent(extent)
-    for name in models:
-        if name not in network_cards():
-            raise unknown_name("network", name, network_cards())
-    planned = plan_metrics(
-        found,
-        wanted_names(found, metrics, categories),
-        mode=weights,
-        settings=options,
-        extent=extent,
-    )
-    needing = [p.requested for p in planned if "reference" in p.metric.card.needs]
-    if len(needing) == len(planned) and not dataset.references:
-        raise UsageError(
-            f"There are no reference videos for {', '.join(needing)} to compare with.",
-            hint="Give --reference-dir, or name generated files like their reference with "
-            "_synthetic behind (a.mp4, a_synthetic.mp4).",
-        )
-    policy = weights_policy(
-        mode=weights,
-        weights_dir=weights_dir,
-        offline=offline,
-        custom=models,
-        announce=output.note,
-    )
-    return Plan(dataset, planned, found, extent, policy)
-
-
 def run_plan(
     plan: Plan,
     *,
@@ -301,7 +199,7 @@ def run_plan(
     """Do what a plan says, and write its results."""
     for line in plan.dataset.describe():
         output.note(line)
-    warnings = _announce(plan, output)
+    warnings = announce_plan(plan, output)
     located = {name: locate_weights(network_card(name), plan.policy) for name in plan.networks}
     device = resolve_device(device)
     # What feature and score keys do not tell, and what would change the last digits.
@@ -321,14 +219,21 @@ def run_plan(
     try:
         processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
         workers = decode_workers or max(2, min(8, processors // 2))
-        run = Run(
-            samples=plan.dataset.samples,
+        weights = {name: here.sha256 for name, here in located.items()}
+        looker = Looker(
             planned=plan.metrics,
-            weights={name: here.sha256 for name, here in located.items()},
+            weights=weights,
             journal=journal,
             load=_loader(plan, located, device, precision, batch_size),
             workers=workers,
             threads=max(1, processors // workers),
+        )
+        run = Run(
+            samples=plan.dataset.samples,
+            planned=plan.metrics,
+            weights=weights,
+            journal=journal,
+            looker=looker,
         )
         if journal.replaced:
             output.warn(f"Kept features of another run are replaced: {journal.replaced}.")
@@ -336,15 +241,15 @@ def run_plan(
             output.note(f"Going on with {output_dir / 'journal.jsonl'}.")
         with output.progress("compute", total=len(run.work())) as progress:
             run.score_samples(progress)
-        document = _document(plan, run, located, device, precision, warnings)
-        _write(plan, document, output_dir)
-        exit_code = _exit_code(document, strict=strict)
+        document = run_to_document(plan, run, located, device, precision, warnings)
+        write_document(plan, document, output_dir)
+        exit_code = document_to_exit_code(document, strict=strict)
         keep = keep_features or bool(document["counts"]["failed"])
         size = journal.feature_bytes()
         journal.finish(keep_features=keep)
     finally:
         journal.close()
-    _report(document, output)
+    report_failures(document, output)
     if keep and not keep_features:
         output.note(
             f"{output_dir / FEATURES} ({size / 1e6:.0f} MB) is kept: run again once the failed "
@@ -362,35 +267,6 @@ def _names(value: str | Sequence[str]) -> list[str]:
 
 def _path(value: Path | str | None) -> Path | None:
     return None if value is None else Path(value)
-
-
-def _check_extent(extent: Extent) -> None:
-    for name, value in (
-        ("--max-len", extent.max_frames),
-        ("--max-seconds", extent.max_seconds),
-        ("--fps", extent.fps),
-    ):
-        if value is not None and not 0 < value < float("inf"):
-            raise UsageError(f"{name} {value:g}: must be above 0.")
-
-
-def _announce(plan: Plan, output: Output) -> list[str]:
-    warnings = []
-    if substituted := [planned for planned in plan.metrics if planned.substituted]:
-        asked = ", ".join(planned.requested for planned in substituted)
-        given = ", ".join(planned.name for planned in substituted)
-        warnings.append(
-            f"This version has no published networks for {asked}: {given} on weights that install "
-            "with the package are computed instead. Values are not comparable with published ones."
-        )
-    if plan.extent.pad:
-        warnings.append(
-            "--pad counts black frames behind the end of short videos: values are comparable "
-            "only with runs that pad the same way."
-        )
-    for warning in warnings:
-        output.warn(warning)
-    return [*plan.registry.warnings, *warnings]
 
 
 def _loader(
@@ -414,139 +290,3 @@ def _loader(
         return Producers(networks, functions, device, precision, batch_size)
 
     return load
-
-
-def _document(
-    plan: Plan,
-    run: Run,
-    located: Mapping[str, Located],
-    device: str,
-    precision: Precision,
-    warnings: Sequence[str],
-) -> dict[str, Any]:
-    dataset = plan.dataset
-    entries = records.video_entries(run, dataset.video_dir)
-    by_name: dict[str, list[dict[str, Any]]] = {}
-    for planned in plan.metrics:
-        if planned.name not in by_name:
-            made = records.metric_records(run, planned, located, plan.extent)
-            by_name[planned.name] = made
-    return {
-        "schema_version": records.SCHEMA_VERSION,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": records.environment(device, precision),
-        "dataset": {
-            "video_dir": str(dataset.video_dir),
-            "prompt_dir": dataset.prompt_dir,
-            "generated": len(dataset.generated),
-            "references": len(dataset.references),
-            "pairs": len(dataset.pairs),
-            "left_out": [
-                {"path": str(left.path), "reason": left.reason} for left in dataset.left_out
-            ],
-        },
-        "counts": {**run.counts.__dict__, "failed": len(records.failures(entries))},
-        "results": [
-            {**record, "requested": planned.requested}
-            for planned in plan.metrics
-            for record in by_name[planned.name]
-        ],
-        "substitutions": [
-            {
-                "requested": planned.requested,
-                "metric": planned.name,
-                "why": "the published network is not part of this version",
-            }
-            for planned in plan.metrics
-            if planned.substituted
-        ],
-        "videos": entries,
-        "warnings": [*dataset.notes, *warnings],
-    }
-
-
-def _write(plan: Plan, document: Mapping[str, Any], folder: Path) -> None:
-    for planned in plan.metrics:
-        own = [r for r in document["results"] if r["metric"] == planned.name]
-        files.write_historical(folder, planned, own, document["videos"])
-    files.write_result(folder / files.RESULTS, document)
-
-
-def _exit_code(document: Mapping[str, Any], *, strict: bool) -> int:
-    numbers = [record["value"] for record in document["results"]]
-    if all(value is None for value in numbers):
-        return EXIT_FAILED
-    complete = (
-        None not in numbers
-        and not document["counts"]["failed"]
-        and not any(entry["excluded"] for entry in document["videos"])
-    )
-    if complete:
-        return EXIT_DONE
-    return EXIT_FAILED if strict else EXIT_PARTIAL
-
-
-def _report(document: Mapping[str, Any], output: Output) -> None:
-    failed = records.failures(document["videos"])
-    if failed:
-        output.warn(f"{len(failed)} video{'s' * (len(failed) > 1)} failed:")
-        for path, reason in failed[:FAILURES_SHOWN]:
-            output.warn(f"  {path}: {reason}")
-        if len(failed) > FAILURES_SHOWN:
-            output.warn(f"  and {len(failed) - FAILURES_SHOWN} more, all in results.json")
-    short: dict[str, list[str]] = {}
-    for entry in document["videos"]:
-        for metric, why in entry["excluded"].items():
-            if "too short" in why:
-                short.setdefault(metric, []).append(entry["sample"])
-    for metric, names in short.items():
-        output.warn(
-            f"{metric}: {len(names)} video{'s' * (len(names) > 1)} too short, first: {names[0]}"
-        )
-    for path in document["dataset"]["left_out"]:
-        output.detail(f"left out: {path['path']}: {path['reason']}")
-
-
-def with_dataset(plan: Plan, dataset: Dataset) -> Plan:
-    """The same plan for other files."""
-    return replace(plan, dataset=dataset)
-
-
-def describe_plan(plan: Plan, output_dir: Path, output: Output) -> list[dict[str, Any]]:
-    """What a run would do, a row a metric; the rest in words to ``output``."""
-    for line in plan.dataset.describe():
-        output.note(line)
-    _announce(plan, output)
-    for name in plan.networks:
-        here = find_weights(network_card(name), plan.policy)
-        output.note(f"{name}: {here.path} ({here.origin})" if here else f"{name}: not here yet")
-    size = plan.disk_bytes()
-    words = "an unknown size" if size is None else f"at most {size / 1e6:.0f} MB"
-    output.note(
-        f"1 pass; {words} of features in {output_dir}, "
-        f"where {_free_disk(output_dir) / 1e9:.0f} GB are free"
-    )
-    rows = []
-    for planned in plan.metrics:
-        requests = list(planned.requests.values())
-        rows.append(
-            {
-                "metric": planned.name,
-                "requested": planned.requested,
-                "producers": _lines(name for r in requests for name, _ in request_producers(r)),
-                "view": _lines(view_to_text(request_frames(r)[0].view) for r in requests),
-                "sampling": _lines(str(request_sampling(r)) for r in requests),
-                "options": ", ".join(f"{k}={v}" for k, v in planned.options.items()),
-            }
-        )
-    return rows
-
-
-def _lines(texts: Iterable[str]) -> str:
-    return ", ".join(sorted(set(texts)))
-
-
-def _free_disk(folder: Path) -> int:
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free

@@ -312,6 +312,7 @@ def compute(
     from aigve_cli.contract import Extent
     from aigve_cli.dataset import staging
     from aigve_cli.dataset.samples import load_dataset
+    from aigve_cli.engine import setup
     from aigve_cli.results.tables import PLAN_COLUMNS, RESULT_COLUMNS, records_to_rows
 
     output: Output = ctx.obj
@@ -326,7 +327,7 @@ def compute(
         prompt=prompt,
         prompt_from_name=prompt_from_name,
     )
-    plan = api.make_plan(
+    plan = setup.make_plan(
         dataset,
         metrics=_names(metrics),
         categories=_names(categories),
@@ -346,14 +347,14 @@ def compute(
         for line in staged.describe():
             output.note(line)
         if not dry_run:
-            plan = api.with_dataset(plan, staged.dataset)
+            plan = setup.with_dataset(plan, staged.dataset)
     elif out_json is not None and dry_run:
         output.note(f"The annotations would be written to '{out_json}'.")
     elif out_json is not None:
         save_annotations(dataset, out_json)
         output.note(f"Annotations: {out_json}")
     if dry_run:
-        rows = api.describe_plan(plan, output_dir, output)
+        rows = setup.describe_plan(plan, output_dir, output)
         output.rows(rows, PLAN_COLUMNS, format_)
         return
     try:

@@ -66,7 +66,7 @@ def with_metrics(monkeypatch):
             metrics={**found.metrics, **more},
             sources={**found.sources, **dict.fromkeys(more, "test")},
         )
-        monkeypatch.setattr("aigve_cli.api.registry", lambda: changed)
+        monkeypatch.setattr("aigve_cli.engine.setup.registry", lambda: changed)
 
     return add
 

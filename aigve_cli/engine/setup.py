@@ -1,0 +1,196 @@
+"""From options to a plan: everything that can be refused is refused before work begins."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from aigve_cli.contract import Extent, OptionValue, Request, VideoFacts
+from aigve_cli.dataset.samples import Dataset
+from aigve_cli.engine.plan import (
+    PlannedMetric,
+    plan_metrics,
+    request_frames,
+    request_producers,
+    request_sampling,
+    wanted_names,
+)
+from aigve_cli.errors import UsageError, unknown_name
+from aigve_cli.output import Output
+from aigve_cli.registry import Registry, registry
+from aigve_cli.video.views import view_to_text
+from aigve_cli.weights import (
+    WeightsMode,
+    WeightsPolicy,
+    find_weights,
+    network_card,
+    network_cards,
+    weights_policy,
+)
+
+Settings = Mapping[str, Mapping[str, str | OptionValue]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run would do, before it does it."""
+
+    dataset: Dataset
+    metrics: Sequence[PlannedMetric]
+    registry: Registry
+    extent: Extent
+    policy: WeightsPolicy
+
+    @property
+    def networks(self) -> list[str]:
+        """Networks with weights that the metrics need."""
+        names = {name for request in self.requests for name, _ in request_producers(request)}
+        return sorted(name for name in names if network_card(name).weights)
+
+    @property
+    def requests(self) -> set[Request]:
+        """The distinct requests of all metrics."""
+        return {request for planned in self.metrics for request in planned.requests.values()}
+
+    def disk_bytes(self) -> int | None:
+        """At most so much disk for rows until the run ends; None if lengths must be read first."""
+        total = 0
+        for request in self.requests:
+            frames = request_frames(request)[0]
+            if frames.sampling.limit is None:
+                return None
+            facts = VideoFacts(0, 0, 0.0, frames.sampling.limit)
+            videos = len(self.dataset.generated) if frames.role in ("generated", "each") else 0
+            if frames.role in ("reference", "each"):
+                videos += len(self.dataset.references)
+            width = network_card(request.producer).outputs[request.output_name] or 4096
+            total += videos * len(frames.sampling.units(facts)) * width * 4
+        return total
+
+
+def make_plan(
+    dataset: Dataset,
+    *,
+    metrics: Sequence[str],
+    categories: Sequence[str],
+    extent: Extent,
+    weights: WeightsMode,
+    weights_dir: Path | None,
+    offline: bool,
+    models: Mapping[str, Path],
+    options: Settings,
+    output: Output,
+) -> Plan:
+    """Resolve metrics, options and networks, and refuse what cannot work.
+
+    Raises:
+        UsageError: An unknown name, a wrong value, or no references where all metrics need them.
+        WeightsError: ``standard`` weights are wanted for a metric that this version lacks.
+    """
+    found = registry()
+    for warning in found.warnings:
+        output.warn(warning)
+    _check_extent(extent)
+    for name in models:
+        if name not in network_cards():
+            raise unknown_name("network", name, network_cards())
+    planned = plan_metrics(
+        found,
+        wanted_names(found, metrics, categories),
+        mode=weights,
+        settings=options,
+        extent=extent,
+    )
+    needing = [p.requested for p in planned if "reference" in p.metric.card.needs]
+    if len(needing) == len(planned) and not dataset.references:
+        raise UsageError(
+            f"There are no reference videos for {', '.join(needing)} to compare with.",
+            hint="Give --reference-dir, or name generated files like their reference with "
+            "_synthetic behind (a.mp4, a_synthetic.mp4).",
+        )
+    policy = weights_policy(
+        mode=weights,
+        weights_dir=weights_dir,
+        offline=offline,
+        custom=models,
+        announce=output.note,
+    )
+    return Plan(dataset, planned, found, extent, policy)
+
+
+def announce_plan(plan: Plan, output: Output) -> list[str]:
+    """Warn of what a reader of the results should know beforehand; the same lines for them."""
+    warnings = []
+    if substituted := [planned for planned in plan.metrics if planned.substituted]:
+        asked = ", ".join(planned.requested for planned in substituted)
+        given = ", ".join(planned.name for planned in substituted)
+        warnings.append(
+            f"This version has no published networks for {asked}: {given} on weights that install "
+            "with the package are computed instead. Values are not comparable with published ones."
+        )
+    if plan.extent.pad:
+        warnings.append(
+            "--pad counts black frames behind the end of short videos: values are comparable "
+            "only with runs that pad the same way."
+        )
+    for warning in warnings:
+        output.warn(warning)
+    return [*plan.registry.warnings, *warnings]
+
+
+def with_dataset(plan: Plan, dataset: Dataset) -> Plan:
+    """The same plan for other files."""
+    return replace(plan, dataset=dataset)
+
+
+def describe_plan(plan: Plan, output_dir: Path, output: Output) -> list[dict[str, Any]]:
+    """What a run would do, a row a metric; the rest in words to ``output``."""
+    for line in plan.dataset.describe():
+        output.note(line)
+    announce_plan(plan, output)
+    for name in plan.networks:
+        here = find_weights(network_card(name), plan.policy)
+        output.note(f"{name}: {here.path} ({here.origin})" if here else f"{name}: not here yet")
+    size = plan.disk_bytes()
+    words = "an unknown size" if size is None else f"at most {size / 1e6:.0f} MB"
+    output.note(
+        f"1 pass; {words} of features in {output_dir}, "
+        f"where {_free_disk(output_dir) / 1e9:.0f} GB are free"
+    )
+    rows = []
+    for planned in plan.metrics:
+        requests = list(planned.requests.values())
+        rows.append(
+            {
+                "metric": planned.name,
+                "requested": planned.requested,
+                "producers": _lines(name for r in requests for name, _ in request_producers(r)),
+                "view": _lines(view_to_text(request_frames(r)[0].view) for r in requests),
+                "sampling": _lines(str(request_sampling(r)) for r in requests),
+                "options": ", ".join(f"{k}={v}" for k, v in planned.options.items()),
+            }
+        )
+    return rows
+
+
+def _lines(texts: Iterable[str]) -> str:
+    return ", ".join(sorted(set(texts)))
+
+
+def _free_disk(folder: Path) -> int:
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _check_extent(extent: Extent) -> None:
+    for name, value in (
+        ("--max-len", extent.max_frames),
+        ("--max-seconds", extent.max_seconds),
+        ("--fps", extent.fps),
+    ):
+        if value is not None and not 0 < value < float("inf"):
+            raise UsageError(f"{name} {value:g}: must be above 0.")

@@ -1,0 +1,113 @@
+"""From a finished run to its document, its files, its exit code and its last words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from aigve_cli.engine.run import Run
+from aigve_cli.engine.setup import Plan
+from aigve_cli.errors import EXIT_DONE, EXIT_FAILED, EXIT_PARTIAL
+from aigve_cli.output import Output
+from aigve_cli.results import files, records
+from aigve_cli.weights import Located
+
+FAILURES_SHOWN = 10
+
+
+def run_to_document(
+    plan: Plan,
+    run: Run,
+    located: Mapping[str, Located],
+    device: str,
+    precision: str,
+    warnings: Sequence[str],
+) -> dict[str, Any]:
+    """What ``results.json`` holds; set metrics are computed here, from what was stored."""
+    dataset = plan.dataset
+    entries = records.video_entries(run, dataset.video_dir)
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for planned in plan.metrics:
+        if planned.name not in by_name:
+            made = records.metric_records(run, planned, located, plan.extent)
+            by_name[planned.name] = made
+    return {
+        "schema_version": records.SCHEMA_VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": records.environment(device, precision),
+        "dataset": {
+            "video_dir": str(dataset.video_dir),
+            "prompt_dir": dataset.prompt_dir,
+            "generated": len(dataset.generated),
+            "references": len(dataset.references),
+            "pairs": len(dataset.pairs),
+            "left_out": [
+                {"path": str(left.path), "reason": left.reason} for left in dataset.left_out
+            ],
+        },
+        "counts": {**asdict(run.looker.counts), "failed": len(records.failures(entries))},
+        "results": [
+            {**record, "requested": planned.requested}
+            for planned in plan.metrics
+            for record in by_name[planned.name]
+        ],
+        "substitutions": [
+            {
+                "requested": planned.requested,
+                "metric": planned.name,
+                "why": "the published network is not part of this version",
+            }
+            for planned in plan.metrics
+            if planned.substituted
+        ],
+        "videos": entries,
+        "warnings": [*dataset.notes, *warnings],
+    }
+
+
+def write_document(plan: Plan, document: Mapping[str, Any], folder: Path) -> None:
+    """Write ``results.json`` and the files that today's readers know."""
+    for planned in plan.metrics:
+        own = [r for r in document["results"] if r["metric"] == planned.name]
+        files.write_historical(folder, planned, own, document["videos"])
+    files.write_result(folder / files.RESULTS, document)
+
+
+def document_to_exit_code(document: Mapping[str, Any], *, strict: bool) -> int:
+    """0 all done, 1 nothing could be scored (or ``strict``), 3 partial."""
+    numbers = [record["value"] for record in document["results"]]
+    if all(value is None for value in numbers):
+        return EXIT_FAILED
+    complete = (
+        None not in numbers
+        and not document["counts"]["failed"]
+        and not any(entry["excluded"] for entry in document["videos"])
+    )
+    if complete:
+        return EXIT_DONE
+    return EXIT_FAILED if strict else EXIT_PARTIAL
+
+
+def report_failures(document: Mapping[str, Any], output: Output) -> None:
+    """Say which videos failed or were too short, and why."""
+    failed = records.failures(document["videos"])
+    if failed:
+        output.warn(f"{len(failed)} video{'s' * (len(failed) > 1)} failed:")
+        for path, reason in failed[:FAILURES_SHOWN]:
+            output.warn(f"  {path}: {reason}")
+        if len(failed) > FAILURES_SHOWN:
+            output.warn(f"  and {len(failed) - FAILURES_SHOWN} more, all in results.json")
+    short: dict[str, list[str]] = {}
+    for entry in document["videos"]:
+        for metric, why in entry["excluded"].items():
+            if "too short" in why:
+                short.setdefault(metric, []).append(entry["sample"])
+    for metric, names in short.items():
+        output.warn(
+            f"{metric}: {len(names)} video{'s' * (len(names) > 1)} too short, first: {names[0]}"
+        )
+    for path in document["dataset"]["left_out"]:
+        output.detail(f"left out: {path['path']}: {path['reason']}")
