@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from aigve_cli import __version__
 from aigve_cli.contract import Extent
@@ -25,6 +25,7 @@ from aigve_cli.engine.produce import (
 )
 from aigve_cli.engine.run import Run
 from aigve_cli.engine.setup import Plan, Settings, announce_plan, make_plan
+from aigve_cli.errors import UsageError
 from aigve_cli.output import Output
 from aigve_cli.results import records
 from aigve_cli.results.document import (
@@ -33,6 +34,7 @@ from aigve_cli.results.document import (
     run_to_document,
     write_document,
 )
+from aigve_cli.results.files import RESULTS
 from aigve_cli.video.ffmpeg import ffmpeg_version
 from aigve_cli.weights import (
     Located,
@@ -40,6 +42,8 @@ from aigve_cli.weights import (
     locate_weights,
     network_card,
 )
+
+Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,11 @@ class Results:
             KeyError: No metric of the run gives such a value.
         """
         for record in self.document["results"]:
-            if record["value_name"] == name:
+            if name in (record["value_name"], record["requested"]):
                 value: float | None = record["value"]
                 return value
-        raise KeyError(name)
+        known = ", ".join(record["value_name"] for record in self.document["results"])
+        raise KeyError(f"{name}; this run has {known}")
 
 
 def evaluate(
@@ -91,7 +96,7 @@ def evaluate(
     max_seconds: float | None = None,
     fps: float | None = 25.0,
     pad: bool = False,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     batch_size: int | None = None,
     decode_workers: int | None = None,
     precision: Precision = "fp32",
@@ -146,6 +151,16 @@ def evaluate(
         AigveError: Input, weights or the machine are not as needed; its message says what to do.
     """
     output = output or Output(silent=True)
+    for option, value, choices in (
+        ("device", device, get_args(Device)),
+        ("precision", precision, get_args(Precision)),
+        ("weights", weights, get_args(WeightsMode)),
+    ):
+        if value not in choices:
+            raise UsageError(f"{option} '{value}': must be one of {', '.join(choices)}.")
+    for option, number in (("batch_size", batch_size), ("decode_workers", decode_workers)):
+        if number is not None and number < 1:
+            raise UsageError(f"{option} {number}: must be at least 1.")
     dataset = load_dataset(
         input_dir=_path(input_dir),
         reference_dir=_path(reference_dir),
@@ -235,6 +250,8 @@ def run_plan(
             journal=journal,
             looker=looker,
         )
+        if not journal.resumed and (output_dir / RESULTS).exists():
+            output.note(f"{output_dir / RESULTS} of an earlier run will be replaced.")
         if journal.replaced:
             output.warn(f"Kept features of another run are replaced: {journal.replaced}.")
         if journal.resumed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import signal
 import sys
@@ -22,7 +24,7 @@ from aigve_cli.commands.origins import RunCommand
 from aigve_cli.commands.prepare import prepare
 from aigve_cli.commands.stage import stage
 from aigve_cli.config import CONFIG, CONFIG_PROBLEM, DEFAULT_FILE, read_config
-from aigve_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, AigveError, UsageError
+from aigve_cli.errors import EXIT_ENVIRONMENT, EXIT_FAILED, EXIT_INTERRUPTED, AigveError, UsageError
 from aigve_cli.output import Output
 
 # What a person needs to repair a file must work while it is broken.
@@ -115,7 +117,8 @@ app.command()(config)
 def run() -> None:
     """Run the command line: the console script's entry."""
     # A file name need not be valid text: show its bytes rather than fail.
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _interrupt)
     _let_waiting_threads_sleep()
     sys.exit(main())
@@ -153,12 +156,22 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader of a pipe has left, as `head` does: Python's own flush at exit must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return _internal_error(error)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        Output().error(f"The results cannot be written to the output: {error.strerror}.")
+        return EXIT_ENVIRONMENT
     except Exception as error:
-        Output().error(
-            f"Internal error: {type(error).__name__}: {error}",
-            "This is a defect of aigve; AIGVE_DEBUG=1 shows where. Results so far are kept.",
-        )
-        if os.environ.get("AIGVE_DEBUG"):
-            traceback.print_exc()
-        return EXIT_FAILED
+        return _internal_error(error)
     return result if isinstance(result, int) else 0
+
+
+def _internal_error(error: Exception) -> int:
+    Output().error(
+        f"Internal error: {type(error).__name__}: {error}",
+        "This is a defect of aigve; AIGVE_DEBUG=1 shows where. Results so far are kept.",
+    )
+    if os.environ.get("AIGVE_DEBUG"):
+        traceback.print_exc()
+    return EXIT_FAILED

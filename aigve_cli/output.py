@@ -14,6 +14,8 @@ from typing import Any, Literal, Protocol
 
 Format = Literal["auto", "table", "json", "jsonl", "csv", "tsv"]
 PLAIN_PROGRESS_SECONDS = 10.0
+WRAPPED_WIDTH = 24
+"""Least width of a column whose text may go on in the next line."""
 
 
 class Progress(Protocol):
@@ -143,6 +145,13 @@ class Output:
         from rich.text import Text
 
         colours = self._colours(sys.stdout)
+        cells = [[_cell(row.get(column.key)) for column in columns] for row in rows]
+        widths = [
+            WRAPPED_WIDTH
+            if column.wrap
+            else max(len(column.title), *(len(row[index]) for row in cells), 0)
+            for index, column in enumerate(columns)
+        ]
         console = Console(
             file=sys.stdout,
             force_terminal=colours,
@@ -150,16 +159,19 @@ class Output:
             highlight=False,
             width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120,
         )
+        # A name or a number is never cut: a table too wide for the terminal runs over its edge.
+        console.width = max(console.width, sum(widths) + 2 * len(widths))
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for column in columns:
+        for column, width in zip(columns, widths, strict=True):
             table.add_column(
                 column.title,
                 justify="right" if column.right else "left",
                 no_wrap=not column.wrap,
+                min_width=width,
                 overflow="fold",
             )
-        for row in rows:
-            table.add_row(*(Text(_cell(row.get(column.key))) for column in columns))
+        for row in cells:
+            table.add_row(*map(Text, row))
         console.print(table)
 
 

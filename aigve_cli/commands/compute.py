@@ -70,7 +70,7 @@ def _complete_last(incomplete: str, names: Iterable[str]) -> list[str]:
 
 
 Metrics = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--metrics",
         metavar="M,…",
@@ -81,7 +81,7 @@ Metrics = Annotated[
     ),
 ]
 Categories = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--categories",
         metavar="C,…",
@@ -249,8 +249,8 @@ def compute(
     stage_dataset: StageDataset = None,
     link: Link = False,
     out_json: AlsoOutJson = None,
-    metrics: Metrics = "",
-    categories: Categories = "",
+    metrics: Metrics = None,
+    categories: Categories = None,
     max_len: MaxLen = None,
     max_seconds: MaxSeconds = None,
     fps: Fps = "25",
@@ -329,8 +329,8 @@ def compute(
     )
     plan = setup.make_plan(
         dataset,
-        metrics=_names(metrics),
-        categories=_names(categories),
+        metrics=_names("--metrics", metrics),
+        categories=_names("--categories", categories),
         extent=Extent(max_len, max_seconds, rate, pad),
         weights=weights,
         weights_dir=weights_dir,
@@ -380,8 +380,11 @@ def compute(
     raise typer.Exit(results.exit_code)
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+def _names(flag: str, text: str | None) -> list[str]:
+    names = [name.strip() for name in (text or "").split(",") if name.strip()]
+    if text is not None and not names:
+        raise UsageError(f"{flag} '{text}' names nothing.", hint="Leave it out for the default.")
+    return names
 
 
 def _count(flag: str, text: str) -> int | None:

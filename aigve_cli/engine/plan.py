@@ -146,7 +146,7 @@ def _check_length(metric: str, request: Request) -> None:
         raise UsageError(
             f"'{metric}' looks at {unit_length(sampling)} frames at a time, "
             f"and only {limit} of each video are asked for.",
-            hint="Raise --max-len or --max-seconds.",
+            hint="Raise --max-len or --max-seconds, or name the other metrics with --metrics.",
         )
 
 

@@ -43,7 +43,7 @@ def write_result(path: Path, document: Any) -> None:
     except OSError as error:
         raise SetupError(
             f"Cannot write {path}: {error.strerror}.",
-            hint="The journal is kept: free some space and run the same command again.",
+            hint="The journal is kept: mend that and run the same command again.",
         ) from error
 
 

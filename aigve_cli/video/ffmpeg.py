@@ -74,6 +74,12 @@ def ffmpeg_version() -> str:
         done = subprocess.run([binary, "-version"], capture_output=True, text=True, check=False)
     except OSError as error:
         raise _cannot_start(binary, error) from error
+    if done.returncode:
+        words = done.stderr.strip() or f"it exits with {done.returncode}"
+        raise SetupError(
+            f"ffmpeg does not work: {binary}: {words}.",
+            hint="Run `aigve doctor`; IMAGEIO_FFMPEG_EXE names another binary.",
+        )
     return done.stdout.partition("\n")[0].partition(" Copyright")[0].strip() or "unknown"
 
 
