@@ -181,6 +181,11 @@ def _file_to_prompts(
     path: Path, names: Sequence[str], suffixes: Suffixes, notes: list[str]
 ) -> dict[str, str]:
     content = read_prompts(path)
+    if not content:
+        raise UsageError(
+            f"{_KIND} '{path}' holds no prompts.",
+            hint="A csv begins with a header line that names the columns video and prompt.",
+        )
     lines = [item for item in content if isinstance(item, str)]
     if lines:
         if len(lines) != len(names):

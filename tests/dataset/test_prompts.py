@@ -127,3 +127,9 @@ def test_prompts_given_outright_replace_those_of_annotations(folder):
     (folder / "p.txt").write_text("a_synthetic.mp4\tnew\n")
     dataset = load_dataset(annotations=path, prompts=folder / "p.txt")
     assert [sample.prompt for sample in dataset.samples] == ["old", "new"]
+
+
+@pytest.mark.parametrize("text", ["", "\n", "a;a red car\n", "video,prompt\n"])
+def test_a_file_without_prompts_is_not_taken_in_silence(folder, text):
+    with pytest.raises(UsageError, match="holds no prompts"):
+        load(folder, text, "prompts.csv")
