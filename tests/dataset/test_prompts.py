@@ -55,7 +55,6 @@ def test_unmatched_prompts_and_videos_are_counted(folder):
     assert "1 prompts of" in dataset.notes[0]
     assert "'z.mp4'" in dataset.notes[0]
     assert "1 videos have no prompt" in dataset.notes[1]
-    assert load(folder, "", "p.txt")[0] == [None, None]
 
 
 def test_order_of_plain_lines_is_announced(folder):
