@@ -18,7 +18,7 @@ from aigve_cli.statistics.frechet import (
     gaussians_to_frechet,
     gaussians_to_frechet_influence,
 )
-from aigve_cli.statistics.gaussian import GaussianAccumulator, rows_to_gaussian
+from aigve_cli.statistics.gaussian import Gaussian, GaussianAccumulator, rows_to_gaussian
 from aigve_cli.statistics.intervals import (
     Interval,
     cluster_standard_error,
@@ -40,34 +40,38 @@ class FrechetOfSets:
 
     frechet: Frechet
     standard_error: float
+    """Of both sides, or of the first alone where only the second's statistics are known."""
     interval: Interval
 
 
 def sets_to_frechet(
-    first: Videos, second: Videos, *, method: Method | None = None
+    first: Videos, second: Videos | Gaussian, *, ddof: int = 1, method: Method | None = None
 ) -> FrechetOfSets:
     """Distance of two sets and its sampling error, with videos as clusters.
 
     Args:
         first: Arrays [n_v, D], one a video, in a fixed order; iterated twice.
-        second: The other set.
+        second: The other set, or its statistics, which then count as exact.
+        ddof: Covariances are divided by ``rows - ddof``.
         method: See :func:`~aigve_cli.statistics.frechet.gaussians_to_frechet`.
 
     Raises:
         ValueError: Fewer than two videos with rows in a set, features that are not finite, or sets
             of different dimensions.
     """
+    other = second if isinstance(second, Gaussian) else rows_to_gaussian(second, ddof=ddof)
     coupled = gaussians_to_frechet_influence(
-        rows_to_gaussian(first), rows_to_gaussian(second), method=method
+        rows_to_gaussian(first, ddof=ddof), other, method=method
     )
-    error = cluster_standard_error(
-        _contributions(first, coupled.first), _contributions(second, coupled.second)
-    )
+    sides = [_contributions(first, coupled.first)]
+    if not isinstance(second, Gaussian):
+        sides.append(_contributions(second, coupled.second))
+    error = cluster_standard_error(*sides)
     interval = normal_interval(coupled.frechet.value, error, least=0.0)
     return FrechetOfSets(coupled.frechet, error, interval)
 
 
-def set_to_noise_floor(videos: Videos) -> float | None:
+def set_to_noise_floor(videos: Videos, *, ddof: int = 1) -> float | None:
     """Fréchet distance of a set's even-numbered videos from its odd-numbered ones.
 
     What the metric gives for two samples of one source. A half has half the rows, so this is an
@@ -75,11 +79,12 @@ def set_to_noise_floor(videos: Videos) -> float | None:
 
     Args:
         videos: Arrays [n_v, D], one a video, in sorted order; iterated once.
+        ddof: Covariances are divided by ``rows - ddof``.
 
     Returns:
         The distance, or None where a half has fewer than two rows.
     """
-    halves = GaussianAccumulator(), GaussianAccumulator()
+    halves = GaussianAccumulator(ddof=ddof), GaussianAccumulator(ddof=ddof)
     rows = [0, 0]
     for index, video in enumerate(videos):
         halves[index % 2].add(video)
