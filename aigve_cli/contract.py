@@ -96,7 +96,9 @@ Resampler = Literal[
     "torch-bilinear",
     "torch-bilinear-antialias",
     "torch-bilinear-antialias-uint8",
+    "tf1-bilinear",
     "pil-bicubic",
+    "pil-bicubic-float",
 ]
 
 
@@ -105,8 +107,10 @@ class Resize:
     """Resize to ``height`` x ``width`` pixels, without keeping the aspect ratio.
 
     ``torch-bilinear-antialias-uint8`` takes and gives uint8 (integer arithmetic, the same on every
-    device, about ten times cheaper than float); ``pil-bicubic`` works on uint8 too. The others
-    give float32.
+    device, about ten times cheaper than float); ``pil-bicubic`` works on uint8 too.
+    ``pil-bicubic-float`` takes uint8 and gives float32, channel by channel, clipped to 0..255 and
+    never rounded (clean-fid). The others give float32; ``tf1-bilinear`` is TensorFlow 1's
+    ``resize_bilinear`` (no half-pixel centres, no antialiasing).
     """
 
     height: int
@@ -115,6 +119,49 @@ class Resize:
 
     def __str__(self) -> str:
         return f"resize {self.height}x{self.width} {self.resampler}"
+
+
+@dataclass(frozen=True)
+class ResizeShorter:
+    """Resize so that the shorter side is ``size`` pixels; the other is rounded up."""
+
+    size: int
+    resampler: Literal["torch-bilinear", "torch-bilinear-antialias"]
+
+    def __str__(self) -> str:
+        return f"resize shorter side to {self.size} {self.resampler}"
+
+
+@dataclass(frozen=True)
+class CentreCrop:
+    """Cut ``height`` x ``width`` pixels from the middle; odd margins leave more at the end."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"centre crop {self.height}x{self.width}"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """``x / divisor * factor``, in this order and in float32."""
+
+    factor: float = 1.0
+    divisor: float = 1.0
+
+    def __str__(self) -> str:
+        parts = [f"divide by {self.divisor:g}"] if self.divisor != 1 else []
+        parts += [f"multiply by {self.factor:g}"] if self.factor != 1 else []
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Truncate:
+    """Drop what is behind the decimal point, as a conversion to uint8 does."""
+
+    def __str__(self) -> str:
+        return "truncate to whole numbers"
 
 
 @dataclass(frozen=True)
@@ -128,7 +175,7 @@ class Normalise:
         return f"normalise mean={_floats(self.mean)} std={_floats(self.std)}"
 
 
-Step = Resize | Normalise
+Step = Resize | ResizeShorter | CentreCrop | Scale | Truncate | Normalise
 View = tuple[Step, ...]
 """Named steps from uint8 RGB frames at native size to a network's input. ``()`` is native."""
 
@@ -317,6 +364,8 @@ class Card:
     options: tuple[Option, ...] = ()
     aliases: tuple[str, ...] = ()
     group: str = ""
+    only_by_name: bool = False
+    """Left out where a whole category is asked for: a variant, or another view of the same data."""
     stands_in_for: str = ""
     """The standard metric that this one replaces, announced, under ``--weights auto|embedded``."""
     min_videos: int = 1
@@ -331,6 +380,8 @@ class Metric:
     """Base of every metric. Implement ``requests`` and ``score``, ``compare`` or both."""
 
     card: ClassVar[Card]
+    reads_moments: ClassVar[bool] = False
+    """Whether ``mu`` and ``sigma`` alone are enough for :meth:`compare_with_statistics`."""
 
     def requests(self, options: Mapping[str, OptionValue], extent: Extent) -> Mapping[str, Request]:
         """What this metric needs to see, by a name of its own choice. Pure."""
@@ -351,6 +402,27 @@ class Metric:
         """The score of the generated set, against the reference set where one is needed."""
         raise NotImplementedError
 
+    def reference_statistics(
+        self, reference: FeatureSet, options: Mapping[str, OptionValue]
+    ) -> Mapping[str, Floats]:
+        """What must be known of a reference set to compare others with it: ``--save-stats``."""
+        raise NotImplementedError
+
+    def compare_with_statistics(
+        self,
+        generated: FeatureSet,
+        statistics: Mapping[str, Floats],
+        options: Mapping[str, OptionValue],
+    ) -> Score:
+        """The score of the generated set against saved statistics of a reference set.
+
+        Args:
+            generated: The set.
+            statistics: As :meth:`reference_statistics` gave them, or only ``mu`` and ``sigma``.
+            options: The metric's options.
+        """
+        raise NotImplementedError
+
     def summarise(self, scores: Sequence[Score]) -> Score:
         """The score of a run, from those of its videos: by default their mean, value by value.
 
@@ -364,6 +436,11 @@ class Metric:
     def scores_videos(cls) -> bool:
         """True if ``score`` is implemented."""
         return cls.score is not Metric.score
+
+    @classmethod
+    def saves_statistics(cls) -> bool:
+        """True if a reference set's statistics can be saved and reused."""
+        return cls.compare_with_statistics is not Metric.compare_with_statistics
 
     @classmethod
     def compares_sets(cls) -> bool:

@@ -7,20 +7,16 @@ from collections.abc import Mapping
 from aigve_cli.contract import (
     Card,
     Extent,
-    FeatureSet,
     Historical,
-    Metric,
     OptionValue,
     Request,
-    Sample,
-    SampleFeatures,
-    Score,
     Value,
 )
 from aigve_cli.metrics import _lite0
+from aigve_cli.metrics._frechet import EXACT_DEVIATION, FrechetMetric
 
 
-class FidLite0(Metric):
+class FidLite0(FrechetMetric):
     """All frames of all generated videos against all frames of all reference videos."""
 
     card = Card(
@@ -43,35 +39,13 @@ class FidLite0(Metric):
         source="aigve: fid on the embedded network",
         deviations=(
             _lite0.NETWORK_DEVIATION,
-            _lite0.EXACT_DEVIATION,
+            EXACT_DEVIATION,
         ),
         licence=_lite0.LICENCE,
     )
 
+    unit = "frames"
+
     def requests(self, options: Mapping[str, OptionValue], extent: Extent) -> Mapping[str, Request]:
         """Features of both sides' frames."""
         return {"frames": _lite0.feature_frames(extent)}
-
-    def score(
-        self, features: SampleFeatures, sample: Sample, options: Mapping[str, OptionValue]
-    ) -> Score:
-        """Distance of one generated video's frames from its reference video's."""
-        return _lite0.pair_to_frechet(
-            features, name=self.card.name, request="frames", unit="frames"
-        )
-
-    def compare(
-        self,
-        generated: FeatureSet,
-        reference: FeatureSet | None,
-        options: Mapping[str, OptionValue],
-    ) -> Score:
-        """Distance of the sets of frames."""
-        return _lite0.sets_to_frechet_score(
-            generated,
-            reference,
-            name=self.card.name,
-            request="frames",
-            unit="frames",
-            min_videos=self.card.min_videos,
-        )

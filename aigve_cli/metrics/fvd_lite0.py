@@ -7,24 +7,20 @@ from collections.abc import Mapping
 from aigve_cli.contract import (
     Card,
     Extent,
-    FeatureSet,
     Frames,
     Historical,
-    Metric,
     OptionValue,
     Request,
-    Sample,
-    SampleFeatures,
-    Score,
     Value,
 )
 from aigve_cli.metrics import _lite0
-from aigve_cli.video.sampling import clip_sampling
+from aigve_cli.metrics._frechet import EXACT_DEVIATION, FrechetMetric
+from aigve_cli.video.sampling import Clips, clip_sampling
 
 CLIP_LENGTH = 16
 
 
-class FvdLite0(Metric):
+class FvdLite0(FrechetMetric):
     """All 16-frame clips of all generated videos against those of all reference videos."""
 
     card = Card(
@@ -51,35 +47,15 @@ class FvdLite0(Metric):
             "instead of a video network; motion enters as deviation over time and as the change "
             "from frame to frame. Values are not comparable with published ones.",
             "Clips of 16 frames that do not overlap, from the start of each video.",
-            _lite0.EXACT_DEVIATION,
+            EXACT_DEVIATION,
         ),
         licence=_lite0.LICENCE,
     )
 
+    unit = "clips"
+
     def requests(self, options: Mapping[str, OptionValue], extent: Extent) -> Mapping[str, Request]:
         """Descriptors of both sides' clips, over the features that fid-lite0 sees."""
-        sampling = clip_sampling(extent, CLIP_LENGTH)
+        sampling = clip_sampling(extent, Clips(CLIP_LENGTH))
         features = Request("efficientnet-lite0:features", (Frames(_lite0.VIEW, sampling, "each"),))
         return {"clips": Request("clip-descriptor:descriptor", (features,))}
-
-    def score(
-        self, features: SampleFeatures, sample: Sample, options: Mapping[str, OptionValue]
-    ) -> Score:
-        """Distance of one generated video's clips from its reference video's."""
-        return _lite0.pair_to_frechet(features, name=self.card.name, request="clips", unit="clips")
-
-    def compare(
-        self,
-        generated: FeatureSet,
-        reference: FeatureSet | None,
-        options: Mapping[str, OptionValue],
-    ) -> Score:
-        """Distance of the sets of clips."""
-        return _lite0.sets_to_frechet_score(
-            generated,
-            reference,
-            name=self.card.name,
-            request="clips",
-            unit="clips",
-            min_videos=self.card.min_videos,
-        )

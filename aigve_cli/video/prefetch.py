@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aigve_cli.contract import View
 from aigve_cli.video.decode import Decoded, VideoReader
@@ -41,10 +41,10 @@ class DecodeJob:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive frames of a video: for each host view uint8 [n, h, w, 3]."""
+    """Consecutive frames of a video: for each host view n pictures [h, w, 3]."""
 
     first: int
-    frames: tuple[list[NDArray[np.uint8]], ...]
+    frames: tuple[list[NDArray[Any]], ...]
 
     def __len__(self) -> int:
         return len(self.frames[0])
@@ -97,7 +97,7 @@ class ChunkStream:
 
     def _read(self) -> None:
         job = self._job
-        chunk: tuple[list[NDArray[np.uint8]], ...] = tuple([] for _ in job.host_views)
+        chunk: tuple[list[NDArray[Any]], ...] = tuple([] for _ in job.host_views)
         first = count = size = 0
         for frame in self._with_padding(self._reader):
             if self._stop.is_set():

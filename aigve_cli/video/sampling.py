@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from aigve_cli.lazy import np
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from aigve_cli.contract import Extent, Indices, Sampling, VideoFacts
 
 DISTRIBUTION_MAX_FRAMES = 64
+Short = Literal["drop", "loop", "repeat"]
 
 
 @dataclass(frozen=True)
@@ -47,22 +48,41 @@ class FirstFrames:
 
 @dataclass(frozen=True)
 class Clips:
-    """Consecutive clips that do not overlap, from the first frames of a video.
+    """Consecutive clips of a video that do not overlap.
 
     Attributes:
         length: Frames in a clip.
-        max_frames: Clips end within the first ``max_frames`` frames.
+        max_frames: Clips end within the first ``max_frames`` frames; None is the whole video.
         pad: Count black frames behind the end, up to ``max_frames``.
+        stride: Every how many frames one is taken; a clip spans ``(length - 1) * stride + 1``.
+        offset: The frame that the first clip begins with.
+        count: At most so many clips; None takes all.
+        short: What a video gives that is too short for a clip: nothing, or one clip in which its
+            frames start again (``loop``) or its last frame stands still (``repeat``).
     """
 
     length: int
-    max_frames: int
+    max_frames: int | None = None
     pad: bool = False
+    stride: int = 1
+    offset: int = 0
+    count: int | None = None
+    short: Short = "drop"
+
+    @property
+    def span(self) -> int:
+        """Frames from the first to the last of a clip."""
+        return (self.length - 1) * self.stride + 1
 
     @property
     def limit(self) -> int | None:
-        """Frames that are enough."""
-        return self.max_frames
+        """Frames that are enough; None where a short video's length must be known before."""
+        if self.short != "drop":
+            return None
+        if self.count is None:
+            return self.max_frames
+        needed = self.offset + (self.count - 1) * self.length * self.stride + self.span
+        return needed if self.max_frames is None else min(needed, self.max_frames)
 
     @property
     def pads(self) -> bool:
@@ -70,14 +90,40 @@ class Clips:
         return self.pad
 
     def units(self, facts: VideoFacts) -> Indices:
-        """int64 [U, length]; U is 0 for a video shorter than a clip."""
-        frames = self.max_frames if self.pad else min(self.max_frames, facts.frames)
-        clips = frames // self.length
-        return np.arange(clips * self.length, dtype=np.int64).reshape(clips, self.length)
+        """int64 [U, length]; U is 0 for a video shorter than a clip, unless ``short`` fills it."""
+        frames = facts.frames
+        if self.max_frames is not None:
+            frames = self.max_frames if self.pad else min(self.max_frames, frames)
+        step = self.length * self.stride
+        clips = max(0, (frames - self.offset - self.span) // step + 1)
+        if self.count is not None:
+            clips = min(clips, self.count)
+        within = np.arange(self.length, dtype=np.int64) * self.stride
+        if not clips and frames and self.short == "loop":
+            return ((self.offset + within) % frames)[None]
+        if not clips and frames and self.short == "repeat":
+            return np.minimum(self.offset + within, frames - 1)[None]
+        starts = self.offset + step * np.arange(clips, dtype=np.int64)
+        return starts[:, None] + within
 
     def __str__(self) -> str:
-        black = ", black frames behind the end" if self.pad else ""
-        return f"{self.length}-frame clips of the first {self.max_frames} frames{black}"
+        one = f"{self.length}-frame"
+        if self.count is None:
+            parts = [f"{one} clips"]
+        else:
+            parts = [f"first {one} clip" if self.count == 1 else f"first {self.count} {one} clips"]
+        if self.stride > 1:
+            parts.append(f"one frame in {self.stride}")
+        if self.offset:
+            parts.append(f"from frame {self.offset}")
+        text = ", ".join(parts)
+        if self.max_frames is not None:
+            text += f" of the first {self.max_frames} frames"
+        if self.pad:
+            text += ", black frames behind the end"
+        if self.short != "drop":
+            text += ", short videos " + ("looped" if self.short == "loop" else "held at the end")
+        return text
 
 
 @dataclass(frozen=True)
@@ -86,13 +132,11 @@ class FirstSeconds:
 
     Attributes:
         seconds: How much of the video.
-        length: 1 for frames, else the frames in a clip.
-        pad: Count black frames behind the end.
+        clips: What is taken of it; its ``max_frames`` is not read.
     """
 
     seconds: float
-    length: int = 1
-    pad: bool = False
+    clips: Clips = Clips(1)
 
     @property
     def limit(self) -> int | None:
@@ -102,16 +146,17 @@ class FirstSeconds:
     @property
     def pads(self) -> bool:
         """Whether black frames follow the end."""
-        return self.pad
+        return self.clips.pad
 
     def units(self, facts: VideoFacts) -> Indices:
         """int64 [U, length]; every frame of a video that states no frame rate."""
         wanted = seconds_to_frames(self.seconds, facts.fps) if facts.fps > 0 else facts.frames
-        return Clips(self.length, wanted, self.pad).units(facts)
+        return replace(self.clips, max_frames=wanted).units(facts)
 
     def __str__(self) -> str:
-        what = "frames" if self.length == 1 else f"{self.length}-frame clips"
-        black = ", black frames behind the end" if self.pad else ""
+        one = self.clips.length == 1
+        what = "frames" if one else str(replace(self.clips, pad=False, max_frames=None))
+        black = ", black frames behind the end" if self.pads else ""
         return f"{what} of the first {self.seconds:g} s at the video's own frame rate{black}"
 
 
@@ -124,18 +169,20 @@ def frame_sampling(extent: Extent, default: int = DISTRIBUTION_MAX_FRAMES) -> Sa
     """Single frames as far as ``extent`` goes; the first ``default`` where it says nothing."""
     frames = _max_frames(extent, default)
     if frames is None:
-        return FirstSeconds(_seconds(extent), pad=extent.pad)
+        return FirstSeconds(_seconds(extent), Clips(1, pad=extent.pad))
     return FirstFrames(frames, extent.pad)
 
 
-def clip_sampling(
-    extent: Extent, length: int = 16, default: int = DISTRIBUTION_MAX_FRAMES
-) -> Sampling:
-    """Clips of ``length`` frames as far as ``extent`` goes."""
-    frames = _max_frames(extent, default)
+def clip_sampling(extent: Extent, clips: Clips, default: int = DISTRIBUTION_MAX_FRAMES) -> Sampling:
+    """Clips as far as ``extent`` goes.
+
+    Where it says nothing: within the first ``default`` frames, or more if the first clip needs it.
+    """
+    frames = _max_frames(extent, max(default, clips.offset + clips.span))
+    clips = replace(clips, pad=extent.pad)
     if frames is None:
-        return FirstSeconds(_seconds(extent), length=length, pad=extent.pad)
-    return Clips(length, frames, extent.pad)
+        return FirstSeconds(_seconds(extent), clips)
+    return replace(clips, max_frames=frames)
 
 
 def _max_frames(extent: Extent, default: int) -> int | None:
