@@ -49,6 +49,10 @@ class WeightsError(SetupError):
     """A checkpoint is missing, wrong, or could not be fetched: exit 4."""
 
 
+class MissingWeightsError(WeightsError):
+    """Weights that are nowhere to be had; a wrong file is a plain :class:`WeightsError`."""
+
+
 class VideoError(AigveError):
     """One video cannot be read. It is recorded against that video; the run goes on.
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from aigve_cli.errors import SetupError, UsageError, unknown_name
 
 Kind = Literal["network", "function"]
+Unit = Literal["frame", "clip"]
 PACKAGE = "aigve_models"
 UNKNOWN_SHA256 = "unknown"
 
@@ -52,6 +53,8 @@ class NetworkCard:
     kind: Kind
     outputs: Mapping[str, int]
     """Numbers a unit has in each named output; 0 where the input decides."""
+    unit: Unit = "frame"
+    """What a row of its outputs belongs to: a frame, or the frames of a whole unit together."""
     input: str = ""
     paper: str = ""
     source: str = ""
@@ -164,6 +167,7 @@ _CARD_KEYS: Mapping[str, type] = {
     "title": str,
     "kind": str,
     "outputs": dict,
+    "unit": str,
     "input": str,
     "paper": str,
     "source": str,
@@ -179,6 +183,8 @@ def _table_to_card(table: dict[str, Any], file: str) -> NetworkCard:
         raise _BrokenCardError(f"name is '{table['name']}', which is not the file's.")
     if table["kind"] not in ("network", "function"):
         raise _BrokenCardError(f"kind is '{table['kind']}': 'network' or 'function'.")
+    if table.get("unit", "frame") not in ("frame", "clip"):
+        raise _BrokenCardError(f"unit is '{table['unit']}': 'frame' or 'clip'.")
     if not table["outputs"] or not all(
         isinstance(size, int) and size >= 0 for size in table["outputs"].values()
     ):

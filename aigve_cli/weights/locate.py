@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from aigve_cli.errors import WeightsError
+from aigve_cli.errors import MissingWeightsError, WeightsError
 from aigve_cli.weights.cards import UNKNOWN_SHA256, NetworkCard, WeightsEntry
 from aigve_cli.weights.check import file_problem, file_to_sha256, hash_agrees
 from aigve_cli.weights.download import (
@@ -105,7 +105,8 @@ def locate_weights(card: NetworkCard, policy: WeightsPolicy, *, tag: str | None 
     ``weights_dir``, the cache, the card's addresses.
 
     Raises:
-        WeightsError: It is nowhere, it is not the file that the card describes, or fetching failed.
+        MissingWeightsError: It is nowhere, and may not or could not be fetched.
+        WeightsError: It is not the file that the card describes.
         UsageError: The network has no weights, or not this tag.
     """
     entry = card.entry(tag)
@@ -113,7 +114,7 @@ def locate_weights(card: NetworkCard, policy: WeightsPolicy, *, tag: str | None 
     if found is not None:
         return found
     if policy.mode == "embedded" and not entry.embedded:
-        raise WeightsError(
+        raise MissingWeightsError(
             f"The weights of {card.name} ({entry.tag}) do not install with a package, "
             "and --weights embedded allows no others.",
             hint="Use --weights auto or standard.",
@@ -238,7 +239,7 @@ def _fetch(card: NetworkCard, entry: WeightsEntry, policy: WeightsPolicy) -> Loc
                 )
     except DownloadError as error:
         tried = "\n".join(f"  {failure}" for failure in error.failures)
-        raise WeightsError(
+        raise MissingWeightsError(
             f"The weights of {card.name} ({entry.tag}) could not be fetched:\n{tried}",
             hint=_put_it(card, entry, policy),
         ) from error
@@ -258,14 +259,14 @@ def _arrived_meanwhile(path: Path, entry: WeightsEntry) -> bool:
     )
 
 
-def _missing(card: NetworkCard, entry: WeightsEntry, policy: WeightsPolicy) -> WeightsError:
+def _missing(card: NetworkCard, entry: WeightsEntry, policy: WeightsPolicy) -> MissingWeightsError:
     looked = [policy.weights_dir / entry.file] if policy.weights_dir else []
     looked.append(policy.cache_dir / entry.file)
     where = ", ".join(str(path) for path in looked)
     if entry.embedded:
         where = f"the package {entry.package}, {where}"
     reason = " Offline: nothing is fetched." if policy.offline and entry.urls else ""
-    return WeightsError(
+    return MissingWeightsError(
         f"The weights of {card.name} ({entry.tag}) are missing: {entry.file}, "
         f"{size_text(entry.bytes)}, licence {entry.licence}. Looked at: {where}.{reason}",
         hint=_put_it(card, entry, policy),
