@@ -14,17 +14,21 @@ from aigve_cli.dataset.samples import load_dataset
 from aigve_cli.engine.journal import FEATURES, Journal
 from aigve_cli.engine.look import Looker
 from aigve_cli.engine.networks import load_function, load_network
-from aigve_cli.engine.plan import (
-    request_producers,
-)
+from aigve_cli.engine.plan import Settings, request_producers
 from aigve_cli.engine.produce import (
     Precision,
     Producers,
     resolve_device,
     set_arithmetic,
 )
-from aigve_cli.engine.run import Run
-from aigve_cli.engine.setup import Plan, Settings, announce_plan, make_plan
+from aigve_cli.engine.resolve import resolve_plan
+from aigve_cli.engine.run import Run, reference_statistics
+from aigve_cli.engine.saved_statistics import (
+    SavedStatistics,
+    check_statistics,
+    write_statistics_file,
+)
+from aigve_cli.engine.setup import Plan, announce_plan, make_plan
 from aigve_cli.errors import UsageError
 from aigve_cli.output import Output
 from aigve_cli.results import records
@@ -36,12 +40,7 @@ from aigve_cli.results.document import (
 )
 from aigve_cli.results.files import RESULTS
 from aigve_cli.video.ffmpeg import ffmpeg_version
-from aigve_cli.weights import (
-    Located,
-    WeightsMode,
-    locate_weights,
-    network_card,
-)
+from aigve_cli.weights import Located, WeightsMode, network_card
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -105,6 +104,8 @@ def evaluate(
     offline: bool = False,
     models: Mapping[str, Path | str] | None = None,
     options: Settings | None = None,
+    reference_stats: Path | str | None = None,
+    save_stats: Path | str | None = None,
     output_dir: Path | str = ".",
     fresh: bool = False,
     keep_features: bool = False,
@@ -138,6 +139,8 @@ def evaluate(
         offline: Never use the network.
         models: Checkpoint files or folders by network.
         options: Values by metric and option, as ``--set`` gives them.
+        reference_stats: Saved statistics of a reference set, instead of its videos.
+        save_stats: Write the statistics of the reference videos to this file.
         output_dir: Where results, journal and features go.
         fresh: Do not go on with what an earlier run left.
         keep_features: Keep the rows that set metrics read.
@@ -183,6 +186,8 @@ def evaluate(
         models={name: Path(path) for name, path in (models or {}).items()},
         options=options or {},
         output=output,
+        reference_stats=_path(reference_stats),
+        save_stats=_path(save_stats),
     )
     return run_plan(
         plan,
@@ -214,8 +219,6 @@ def run_plan(
     """Do what a plan says, and write its results."""
     for line in plan.dataset.describe():
         output.note(line)
-    warnings = announce_plan(plan, output)
-    located = {name: locate_weights(network_card(name), plan.policy) for name in plan.networks}
     device = resolve_device(device)
     # What feature and score keys do not tell, and what would change the last digits.
     settings = {
@@ -225,18 +228,25 @@ def run_plan(
         "torch": records.package_version("torch"),
         "ffmpeg": ffmpeg_version(),
     }
-    about = {
-        "extent": asdict(plan.extent),
-        "metrics": {planned.requested: planned.name for planned in plan.metrics},
-        "networks": {name: here.sha256 for name, here in located.items()},
-    }
-    journal = Journal(output_dir, settings, fresh=fresh, about=about)
+    journal = Journal(output_dir, settings, fresh=fresh)
     try:
+        resolved = resolve_plan(plan, earlier=journal.choices)
+        plan, located = resolved.plan, resolved.located
+        warnings = announce_plan(plan, output)
+        journal.begin(
+            {
+                "extent": asdict(plan.extent),
+                "metrics": {planned.requested: planned.name for planned in plan.computed},
+                "networks": {name: here.sha256 for name, here in located.items()},
+            }
+        )
         processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
         workers = decode_workers or max(2, min(8, processors // 2))
         weights = {name: here.sha256 for name, here in located.items()}
+        if plan.statistics:
+            _check_statistics(plan, plan.statistics, weights, precision)
         looker = Looker(
-            planned=plan.metrics,
+            planned=plan.computed,
             weights=weights,
             journal=journal,
             load=_loader(plan, located, device, precision, batch_size),
@@ -245,10 +255,11 @@ def run_plan(
         )
         run = Run(
             samples=plan.dataset.samples,
-            planned=plan.metrics,
+            planned=plan.computed,
             weights=weights,
             journal=journal,
             looker=looker,
+            statistics=plan.statistics,
         )
         if not journal.resumed and (output_dir / RESULTS).exists():
             output.note(f"{output_dir / RESULTS} of an earlier run will be replaced.")
@@ -258,6 +269,10 @@ def run_plan(
             output.note(f"Going on with {output_dir / 'journal.jsonl'}.")
         with output.progress("compute", total=len(run.work())) as progress:
             run.score_samples(progress)
+        if plan.save_statistics:
+            saved = reference_statistics(run)
+            write_statistics_file(plan.save_statistics, saved, weights=weights, precision=precision)
+            output.note(f"Statistics of {', '.join(saved)}: {plan.save_statistics}")
         document = run_to_document(plan, run, located, device, precision, warnings)
         write_document(plan, document, output_dir)
         exit_code = document_to_exit_code(document, strict=strict)
@@ -284,6 +299,21 @@ def _names(value: str | Sequence[str]) -> list[str]:
 
 def _path(value: Path | str | None) -> Path | None:
     return None if value is None else Path(value)
+
+
+def _check_statistics(
+    plan: Plan, statistics: SavedStatistics, weights: Mapping[str, str], precision: Precision
+) -> None:
+    """Refuse a file of statistics that is of no use, before anything is decoded."""
+    useful = [planned for planned in plan.computed if statistics.of(planned) is not None]
+    if not useful:
+        names = ", ".join(planned.name for planned in plan.computed)
+        have = ", ".join(filter(None, statistics.arrays)) or "a mean and a covariance"
+        raise UsageError(f"{statistics.path} holds {have}: of no use to {names}.")
+    for planned in useful:
+        check_statistics(
+            statistics, planned, weights=weights, precision=precision, settings=plan.settings
+        )
 
 
 def _loader(

@@ -129,6 +129,9 @@ def merge_settings(
 ) -> dict[str, dict[str, OptionValue]]:
     """Values by metric and option; a later layer wins, whichever of its names a metric goes by.
 
+    What is set for a standard metric holds for its sibling on embedded weights too, so a later
+    layer that sets it takes away what an earlier one has set for the sibling.
+
     Raises:
         UsageError: There is no such metric.
     """
@@ -137,9 +140,13 @@ def merge_settings(
     found = registry()
     merged: dict[str, dict[str, OptionValue]] = {}
     for layer in layers:
-        for name, values in layer.items():
-            canonical = found.canonical(name)
-            merged.setdefault(found.substitutes.get(canonical, canonical), {}).update(values)
+        named = [(found.canonical(name), values) for name, values in layer.items()]
+        for name, values in named:
+            earlier = merged.get(found.substitutes.get(name, ""), {})
+            for option in values.keys() & earlier.keys():
+                del earlier[option]
+        for name, values in named:
+            merged.setdefault(name, {}).update(values)
     return merged
 
 

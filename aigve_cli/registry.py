@@ -49,30 +49,30 @@ class Registry:
         return {
             metric.card.stands_in_for: name
             for name, metric in self.metrics.items()
-            if metric.card.stands_in_for
+            if metric.card.stands_in_for in self.metrics
         }
 
     @property
     def names(self) -> list[str]:
         """Every name that a user may write."""
-        return sorted({*self.metrics, *self.aliases, *self.substitutes})
+        return sorted({*self.metrics, *self.aliases})
 
     def canonical(self, name: str) -> str:
-        """The metric's own name; a standard name stays itself even where only a sibling exists.
+        """The metric's own name.
 
         Raises:
             UsageError: There is no such metric, with the nearest names.
         """
         lowered = name.strip().lower()
         lowered = self.aliases.get(lowered, lowered)
-        if lowered in self.metrics or lowered in self.substitutes:
+        if lowered in self.metrics:
             return lowered
         raise unknown_name(
             "metric", name, self.names, hint="`aigve list-metrics` shows every metric."
         )
 
     def in_category(self, category: str) -> list[str]:
-        """The standard metrics of a category, siblings on embedded weights left out.
+        """The standard metrics of a category, without siblings on embedded weights and variants.
 
         Raises:
             UsageError: There is no such category, or it has no metric yet.
@@ -81,7 +81,7 @@ class Registry:
         if lowered not in CATEGORIES:
             raise unknown_name("category", category, CATEGORIES)
         cards = [m.card for m in self.metrics.values() if m.card.category == lowered]
-        names = {card.stands_in_for or card.name for card in cards}
+        names = [c.name for c in cards if not (c.only_by_name or c.stands_in_for)]
         if not names:
             have = sorted({m.card.category for m in self.metrics.values()})
             raise UsageError(
@@ -106,9 +106,7 @@ def registry() -> Registry:
                 sources[metric.card.name] = "aigve"
     for name, source, metric in _plugins(warnings):
         standing = {m.card.stands_in_for: other for other, m in found.items()}
-        taken = sources.get(name) or sources.get(
-            standing.get(metric.card.stands_in_for or name, "")
-        )
+        taken = sources.get(name) or sources.get(standing.get(metric.card.stands_in_for or "-", ""))
         if taken:
             warnings.append(
                 f"{source} brings a metric '{name}' that {taken} has already: left out."

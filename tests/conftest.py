@@ -36,10 +36,11 @@ def media() -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: Any) -> None:
-    """No setting of the person who runs the tests reaches them, and no cache of theirs is used."""
+    """No setting and no cache of the person who runs the tests, and no download."""
     for name in list(os.environ):
         if name.startswith("AIGVE_") and name != MEDIA_VARIABLE:
             monkeypatch.delenv(name)
+    monkeypatch.setenv("AIGVE_OFFLINE", "1")
     monkeypatch.setenv("AIGVE_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
 
 

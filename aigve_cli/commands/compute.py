@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -40,6 +40,9 @@ from aigve_cli.config import (
 )
 from aigve_cli.errors import EXIT_INTERRUPTED, UsageError
 from aigve_cli.output import Output
+
+if TYPE_CHECKING:
+    from aigve_cli.engine.setup import Instead
 
 HISTORICAL_MODELS = {
     "--fvd-model": "i3d-kinetics400",
@@ -198,6 +201,25 @@ Set = Annotated[
         "In AIGVE_SET several stand with ';' between.",
     ),
 ]
+ReferenceStats = Annotated[
+    Path | None,
+    typer.Option(
+        "--reference-stats",
+        metavar="FILE",
+        envvar="AIGVE_REFERENCE_STATS",
+        help="Compare with saved statistics (of --save-stats, or pytorch-fid's .npz) instead of "
+        "reference videos.",
+    ),
+]
+SaveStats = Annotated[
+    Path | None,
+    typer.Option(
+        "--save-stats",
+        metavar="FILE",
+        envvar="AIGVE_SAVE_STATS",
+        help="Write the statistics of the reference videos, or of the only ones, to this .npz.",
+    ),
+]
 OutputDir = Annotated[
     Path,
     typer.Option(
@@ -265,6 +287,8 @@ def compute(
     offline: Offline = False,
     model: Model = None,
     set_: Set = None,
+    reference_stats: ReferenceStats = None,
+    save_stats: SaveStats = None,
     output_dir: OutputDir = Path(),
     resume: Resume = True,
     keep_features: KeepFeatures = False,
@@ -304,6 +328,7 @@ def compute(
     )
     if use_cpu and device == "cuda":
         raise UsageError("--use-cpu and --device cuda contradict each other.")
+    instead = _other_fvd(models) if fvd_model is not None else None
     batch = _count("--batch-size", batch_size)
     workers = _count("--decode-workers", decode_workers)
     rate = None if fps == "native" else _rate(fps)
@@ -313,6 +338,7 @@ def compute(
     from aigve_cli.dataset import staging
     from aigve_cli.dataset.samples import load_dataset
     from aigve_cli.engine import setup
+    from aigve_cli.engine.resolve import resolve_plan
     from aigve_cli.results.tables import PLAN_COLUMNS, RESULT_COLUMNS, records_to_rows
 
     output: Output = ctx.obj
@@ -338,6 +364,9 @@ def compute(
         models=models,
         options=options,
         output=output,
+        instead=instead,
+        reference_stats=reference_stats,
+        save_stats=save_stats,
     )
     if stage_dataset is not None:
         note_unused_out_json(output, out_json, stage_dataset)
@@ -354,6 +383,7 @@ def compute(
         save_annotations(dataset, out_json)
         output.note(f"Annotations: {out_json}")
     if dry_run:
+        plan = resolve_plan(plan, fetch=False).plan
         rows = setup.describe_plan(plan, output_dir, output)
         output.rows(rows, PLAN_COLUMNS, format_)
         return
@@ -417,3 +447,17 @@ def _historical_models(paths: Sequence[Path | None]) -> dict[str, Path]:
                 )
             models[network] = path
     return models
+
+
+def _other_fvd(models: dict[str, Path]) -> dict[str, Instead]:
+    """What ``fvd`` becomes where --fvd-model names an R3D-18, as tools before aigve took one."""
+    from aigve_cli.engine.networks import checkpoint_network
+    from aigve_cli.engine.setup import Instead
+
+    published, other = HISTORICAL_MODELS["--fvd-model"], "r3d-18"
+    path = models[published]
+    if not path.is_file() or checkpoint_network(path, (published, other)) != other:
+        return {}
+    models[other] = models.pop(published)
+    why = f"{path}, given with --fvd-model, is a checkpoint of {other}."
+    return {"fvd": Instead("fvd-r3d18", why)}

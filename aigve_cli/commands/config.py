@@ -42,7 +42,6 @@ def config(
         output.warn(problem.message)
     found = registry()
     names = [found.canonical(name) for name in metrics or []] or list(found.metrics)
-    names = [found.substitutes.get(name, name) for name in names]
     output.text(
         config_text(
             run_options(ctx),

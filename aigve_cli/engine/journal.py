@@ -84,7 +84,6 @@ class Journal:
         folder: The output folder; made if it is not there.
         settings: What must be the same for a run to go on: device, precision, weights, extent.
         fresh: Replace what an earlier run left.
-        about: What else the header says, for people.
 
     Raises:
         UsageError: Another run holds the folder, or an unfinished run had other settings.
@@ -97,32 +96,47 @@ class Journal:
         settings: Mapping[str, Any],
         *,
         fresh: bool,
-        about: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder
         self.videos: dict[str, VideoRecord] = {}
         self.resumed = False
         self.replaced = ""
         """Why features of an earlier run were not used, in words."""
+        self.choices: dict[str, str] = {}
+        """The metric that the run which goes on computes for each requested name."""
+        self._settings = settings
         self._samples: dict[str, int] = {}
         self._ends: dict[str, int] = {}
+        self._files = contextlib.ExitStack()
         with _disk(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(folder)
             try:
                 if not fresh:
                     self._read(settings)
-                if not self.resumed:
-                    self._start(settings, about or {})
-                self._reader = (self.folder / JOURNAL).open("rb")
             except BaseException:
                 self._lock.release()
                 raise
 
+    def begin(self, about: Mapping[str, Any]) -> None:
+        """Start to write: until here, nothing that an earlier run left is touched.
+
+        Args:
+            about: What the header says beside the settings: ``metrics``, the metric that is
+                computed for each requested name, and facts for people.
+        """
+        path = self.folder / JOURNAL
+        with _disk(self.folder):
+            if not self.resumed:
+                self._remove_features()
+            self._file = self._files.enter_context(path.open("ab" if self.resumed else "wb"))
+            kind = {"kind": "resumed"} if self.resumed else {"kind": "header", "schema": SCHEMA}
+            self._write({**kind, "settings": dict(self._settings), "about": dict(about)})
+            self._reader = self._files.enter_context(path.open("rb"))
+
     def close(self) -> None:
-        """Close the file and let other runs in."""
-        self._file.close()
-        self._reader.close()
+        """Close the files and let other runs in."""
+        self._files.close()
         self._lock.release()
 
     def has_rows(self, record: VideoRecord, wanted: Mapping[str, Indices]) -> bool:
@@ -225,10 +239,10 @@ class Journal:
             self.replaced = "; ".join(differing) if finished and last["features"] else ""
             self.videos.clear()
             self._samples.clear()
+            self.choices.clear()
             return
         self._cut_features()
         os.truncate(path, good)
-        self._file = path.open("ab")
         self.resumed = True
 
     def _take(self, line: Mapping[str, Any], offset: int) -> None:
@@ -237,6 +251,8 @@ class Journal:
             self.videos[record.content] = record
         elif line["kind"] == "sample":
             self._samples[line["sample"]] = offset
+        elif line["kind"] in ("header", "resumed"):
+            self.choices |= line.get("about", {}).get("metrics", {})
         elif line["kind"] == "finished":
             # What failed in a run that has ended is tried again.
             self.videos = {c: video for c, video in self.videos.items() if video.status == "ok"}
@@ -268,12 +284,6 @@ class Journal:
             (self.folder / FEATURES).rmdir()  # unless something else is in it
 
     # --- writing ------------------------------------------------------------------------------
-
-    def _start(self, settings: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-        self._remove_features()
-        self._file = (self.folder / JOURNAL).open("wb")
-        header = {"kind": "header", "schema": SCHEMA, "settings": dict(settings)}
-        self._write({**header, "about": dict(about)})
 
     def _append(self, key: str, units: Indices, values: Floats) -> StoredRows:
         folder = self.folder / FEATURES

@@ -21,6 +21,7 @@ from aigve_cli.engine.plan import (
     request_key,
     request_leaves,
     request_sampling,
+    takes_clips,
 )
 from aigve_cli.engine.produce import Producers, VideoRows, host_views
 from aigve_cli.errors import VideoError
@@ -244,18 +245,20 @@ class Looker:
             self._producers = self._load()
         wanted = self.wanted(work.roles, inspected.facts)
         self.counts.decodes += 1
-        frames: dict[Leaf, set[int]] = {}
+        units: dict[Leaf, set[tuple[int, ...]]] = {}
         for key, request in wanted.requests.items():
             for leaf in request_leaves(request):
-                frames.setdefault(leaf, set()).update(wanted.units[key].ravel().tolist())
-        rows = VideoRows(self._producers, self._leaves(wanted), frames)
+                units.setdefault(leaf, set()).update(leaf_units(leaf, wanted.units[key]))
+        rows = VideoRows(self._producers, self._leaves(wanted), units)
         for chunk in stream:
             rows.feed(chunk)
             progress.advance(frames=len(chunk))
         rows.finish()
         decoded = stream.decoded
         self.counts.frames += decoded.frames
-        asked = max(max(indices, default=-1) for indices in frames.values()) + 1
+        asked = 1 + max(
+            (max(unit) for wanted_units in units.values() for unit in wanted_units), default=-1
+        )
         facts, whole = decoded.facts, decoded.frames < asked
         if inspected.facts and not whole:
             # Only the frames that were asked for were decoded: the scan knows the rest.
@@ -276,9 +279,15 @@ class Looker:
 
 def kept_units(request: Request, units: Indices) -> Indices:
     """The units that are kept on disk: single frames of a network over frames, else the units."""
-    if isinstance(request.sources[0], Frames):
+    if isinstance(request.sources[0], Frames) and not takes_clips(request.producer):
         return np.unique(units)[:, None]
     return units
+
+
+def leaf_units(leaf: Leaf, units: Indices) -> Iterator[tuple[int, ...]]:
+    """What a network runs on for these units: the units, or each of their frames."""
+    kept = units if leaf.takes_clips else units.reshape(-1, 1)
+    return map(tuple, kept.tolist())
 
 
 def inspect(path: Path, probing: bool, stop: threading.Event) -> Inspected:

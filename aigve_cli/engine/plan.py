@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from aigve_cli.contract import (
     Extent,
@@ -21,11 +20,13 @@ from aigve_cli.contract import (
     VideoFacts,
     View,
 )
-from aigve_cli.errors import UsageError, WeightsError, unknown_name
+from aigve_cli.errors import UsageError, unknown_name
 from aigve_cli.registry import Registry
 from aigve_cli.video.views import view_to_text
+from aigve_cli.weights import network_card
 
-WeightsMode = Literal["auto", "standard", "embedded"]
+Settings = Mapping[str, Mapping[str, str | OptionValue]]
+"""Option values by metric name, as texts or as typed values."""
 ALL_METRICS = ("fid", "is", "fvd")
 """What ``all`` has always meant: the distances people publish."""
 
@@ -39,6 +40,10 @@ class PlannedMetric:
     metric: Metric
     options: Mapping[str, OptionValue]
     requests: Mapping[str, Request]
+    why: str = ""
+    """Why this metric is computed instead of the requested one."""
+    missing: str = ""
+    """Why it cannot be computed on this machine at all."""
 
     @property
     def substituted(self) -> bool:
@@ -52,11 +57,16 @@ class PlannedMetric:
 
 @dataclass(frozen=True)
 class Leaf:
-    """A network that looks at frames through a view: it runs once a distinct frame."""
+    """A network that looks at frames through a view: it runs once a distinct frame or clip."""
 
     producer: str
     variant: str
     view: View
+
+    @property
+    def takes_clips(self) -> bool:
+        """Whether it sees the frames of a unit together, rather than one by one."""
+        return takes_clips(self.producer)
 
 
 def wanted_names(
@@ -82,61 +92,58 @@ def wanted_names(
     return list(dict.fromkeys(names))
 
 
-def resolve_name(registry: Registry, name: str, mode: WeightsMode) -> str:
-    """The metric that is computed for a requested name under a weights policy.
-
-    Raises:
-        WeightsError: The standard metric is wanted and this version does not have it.
-    """
-    if name in registry.metrics:
-        return name
-    substitute = registry.substitutes[name]
-    if mode == "standard":
-        raise WeightsError(
-            f"'{name}' with its published weights is not part of this version of aigve.",
-            hint=f"`--weights auto` computes '{substitute}' in its place, under that name.",
-        )
-    return substitute
-
-
 def plan_metrics(
     registry: Registry,
     names: Iterable[str],
     *,
-    mode: WeightsMode,
-    settings: Mapping[str, Mapping[str, str | OptionValue]],
+    settings: Settings,
     extent: Extent,
 ) -> list[PlannedMetric]:
-    """Resolve names, read options, and ask each metric what it needs to see.
+    """Read every metric's options, and ask it what it needs to see.
 
     Args:
         registry: The metrics that are installed.
         names: Requested names, as from :func:`wanted_names`.
-        mode: The weights policy.
         settings: Option values by metric name, as texts or as typed values.
         extent: How much of each video was asked for.
 
     Raises:
         UsageError: A setting names a metric or option that does not exist, or a value is wrong.
-        WeightsError: See :func:`resolve_name`.
     """
-    given: dict[str, dict[str, str | OptionValue]] = {}
     for name, values in settings.items():
-        # A metric's own name and the one it stands in for are the same: the later value wins.
-        canonical = registry.canonical(name)
-        given.setdefault(registry.substitutes.get(canonical, canonical), {}).update(values)
-    for name, values in given.items():
-        read_options(name, registry.metrics[name].card.options, values)
-    planned = []
-    for requested in names:
-        name = resolve_name(registry, requested, mode)
-        metric = registry.metrics[name]()
-        options = read_options(name, metric.card.options, given.get(name, {}))
-        requests = metric.requests(options, extent)
-        for request in requests.values():
-            _check_length(requested, request)
-        planned.append(PlannedMetric(requested, name, metric, options, requests))
-    return planned
+        known = registry.canonical(name)
+        read_options(known, registry.metrics[known].card.options, values)
+    return [plan_metric(registry, name, name, settings=settings, extent=extent) for name in names]
+
+
+def plan_metric(
+    registry: Registry,
+    requested: str,
+    name: str,
+    *,
+    settings: Settings,
+    extent: Extent,
+    why: str = "",
+) -> PlannedMetric:
+    """Plan the metric ``name`` for the requested one, which may be another.
+
+    What was set for the requested metric holds for the other one too, as far as it has the option.
+
+    Raises:
+        UsageError: A value is wrong, or less of each video was asked for than the metric needs.
+    """
+    metric = registry.metrics[name]()
+    known = {option.name for option in metric.card.options}
+    given: dict[str, str | OptionValue] = {}
+    for source in dict.fromkeys((requested, name)):
+        for written, values in settings.items():
+            if registry.canonical(written) == source:
+                given |= {o: v for o, v in values.items() if source == name or o in known}
+    options = read_options(name, metric.card.options, given)
+    requests = metric.requests(options, extent)
+    for request in requests.values():
+        _check_length(requested, request)
+    return PlannedMetric(requested, name, metric, options, requests, why)
 
 
 def _check_length(metric: str, request: Request) -> None:
@@ -219,6 +226,11 @@ def request_sampling(request: Request) -> Sampling:
     return request_frames(request)[0].sampling
 
 
+def takes_clips(producer: str) -> bool:
+    """Whether a producer sees the frames of a unit together, rather than one by one."""
+    return network_card(producer).unit == "clip"
+
+
 def unit_length(sampling: Sampling) -> int:
     """Frames in a unit."""
     return int(sampling.units(VideoFacts(0, 0, 0.0, 0)).shape[1])
@@ -266,14 +278,14 @@ def _describe(source: Source, weights: Mapping[str, str]) -> object:
     if isinstance(source, Frames):
         return {"view": view_to_text(source.view)}
     if isinstance(source, Request):
-        over_frames = isinstance(source.sources[0], Frames)
+        single = isinstance(source.sources[0], Frames) and not takes_clips(source.producer)
         return {
             "output": source.output,
             "variant": source.variant,
             "weights": weights.get(source.producer, ""),
             "sources": [_describe(inner, weights) for inner in source.sources],
             # Rows of whole units: those of 16 frames are no rows of 32.
-            "unit": 1 if over_frames else unit_length(request_sampling(source)),
+            "unit": 1 if single else unit_length(request_sampling(source)),
         }
     return repr(source)
 

@@ -1,9 +1,10 @@
-"""Runs networks on the frames of one video, once a distinct frame, and gathers their rows."""
+"""Runs networks on one video, once a distinct frame or clip, and gathers their rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +16,7 @@ from aigve_cli.video.prefetch import Chunk
 from aigve_cli.video.views import frames_to_view, split_view
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
 
     from aigve_cli.contract import Floats, Indices
@@ -36,16 +38,17 @@ class Producers:
     """What is loaded for a run: networks on their device, and weightless functions."""
 
     networks: Mapping[tuple[str, str], Any]
-    """By name and variant: torch modules, float32 [B, 3, h, w] → named outputs [B, D]."""
+    """By name and variant: torch modules, float32 [B, 3, h, w], or [B, 3, L, h, w] for those that
+    take clips → named outputs [B, D]."""
     functions: Mapping[tuple[str, str], Function]
     """By name and variant: float32 [U, L, D] → named outputs [U, D']."""
     device: str
     precision: Precision
     batch_size: int | None = None
 
-    def batch(self, height: int, width: int) -> int:
-        """Frames in a batch of this size of picture."""
-        return self.batch_size or max(1, BATCH_PIXELS[self.device] // (height * width))
+    def batch(self, height: int, width: int, length: int = 1) -> int:
+        """Units in a batch, each of ``length`` pictures of this size."""
+        return self.batch_size or max(1, BATCH_PIXELS[self.device] // (height * width * length))
 
 
 def host_views(leaves: Iterable[Leaf]) -> tuple[View, ...]:
@@ -54,25 +57,25 @@ def host_views(leaves: Iterable[Leaf]) -> tuple[View, ...]:
 
 
 class VideoRows:
-    """The rows that networks give for the wanted frames of one video.
+    """The rows that networks give for the wanted frames and clips of one video.
 
     Args:
         producers: What is loaded.
         leaves: Networks over views, with the outputs that are kept of each.
-        frames: Wanted frame indices of each.
+        units: What each runs on: the frames of clips, or single frames as units of one.
     """
 
     def __init__(
         self,
         producers: Producers,
         leaves: Mapping[Leaf, set[str]],
-        frames: Mapping[Leaf, set[int]],
+        units: Mapping[Leaf, set[tuple[int, ...]]],
     ) -> None:
         self._producers = producers
         views = host_views(leaves)
         self._view_of = {leaf: views.index(split_view(leaf.view)[0]) for leaf in leaves}
         self._leaves = {
-            leaf: _LeafRows(producers, leaf, outputs, frames[leaf])
+            leaf: _LeafRows(producers, leaf, outputs, units[leaf])
             for leaf, outputs in leaves.items()
         }
 
@@ -90,7 +93,8 @@ class VideoRows:
     def gather(self, request: Request, units: Indices) -> Floats:
         """The rows of a request for units int64 [U, L]; float32.
 
-        A network over frames gives [U, L, D] ([U, D] for single frames); a function [U, D'].
+        A network over frames gives [U, L, D] ([U, D] for single frames), one over clips and a
+        function [U, D].
         """
         source = request.sources[0]
         if isinstance(source, Frames):
@@ -106,33 +110,51 @@ class VideoRows:
 
 
 class _LeafRows:
+    """One network's rows: views of frames wait until a unit is whole, units until a batch is."""
+
     def __init__(
-        self, producers: Producers, leaf: Leaf, outputs: set[str], wanted: set[int]
+        self, producers: Producers, leaf: Leaf, outputs: set[str], units: set[tuple[int, ...]]
     ) -> None:
         self._producers = producers
         self._leaf = leaf
         self._outputs = sorted(outputs)
-        self._wanted = wanted
-        self._position: dict[int, int] = {}
-        self._batch: list[NDArray[np.uint8]] = []
+        # By last frame, then in order: what is whole first comes first.
+        self._pending = deque(sorted(units, key=lambda unit: (max(unit), unit)))
+        self._needed = Counter(index for unit in units for index in set(unit))
+        self._seen: dict[int, torch.Tensor] = {}
+        self._position: dict[tuple[int, ...], int] = {}
+        self._batch: list[torch.Tensor] = []
         self._rows: dict[str, list[Floats]] = {output: [] for output in self._outputs}
         self._device_steps = split_view(leaf.view)[1]
 
-    def take(self, index: int, frame: NDArray[np.uint8]) -> None:
-        if index not in self._wanted:
+    def take(self, index: int, frame: NDArray[Any]) -> None:
+        if index not in self._needed:
             return
-        self._position[index] = len(self._position)
-        self._batch.append(frame)
-        if len(self._batch) >= self._producers.batch(*frame.shape[:2]):
+        self._seen[index] = _frame_to_input(self._producers, frame, self._device_steps)
+        while self._pending and max(self._pending[0]) <= index:
+            self._add(self._pending.popleft())
+
+    def _add(self, unit: tuple[int, ...]) -> None:
+        import torch
+
+        self._position[unit] = len(self._position)
+        frames = [self._seen[index] for index in unit]
+        # [3, h, w], or [3, L, h, w] for a clip.
+        self._batch.append(torch.stack(frames, dim=1) if self._leaf.takes_clips else frames[0])
+        for index in set(unit):
+            self._needed[index] -= 1
+            if not self._needed[index]:
+                del self._seen[index]
+        height, width = frames[0].shape[1:]
+        if len(self._batch) >= self._producers.batch(height, width, len(unit)):
             self.flush()
 
     def flush(self) -> None:
         if not self._batch:
             return
         network = self._producers.networks[self._leaf.producer, self._leaf.variant]
-        frames = np.stack(self._batch)
-        self._batch = []
-        outputs = _run_network(self._producers, network, frames, self._device_steps)
+        batch, self._batch = self._batch, []
+        outputs = _run_network(self._producers, network, batch)
         for name in self._outputs:
             self._rows[name].append(outputs[name])
 
@@ -142,25 +164,48 @@ class _LeafRows:
             return np.zeros((0, rows[0].shape[1] if rows else 0), np.float32)
         stacked = np.concatenate(rows)
         self._rows[output] = [stacked]
-        index = np.vectorize(self._position.__getitem__, otypes=[np.int64])(units)
-        gathered: Floats = stacked[index]
+        if self._leaf.takes_clips:
+            return stacked[[self._position[tuple(unit)] for unit in units.tolist()]]
+        index = [[self._position[frame,] for frame in unit] for unit in units.tolist()]
+        gathered: Floats = stacked[np.array(index)]
         return gathered[:, 0] if units.shape[1] == 1 else gathered
 
 
+def _frame_to_input(producers: Producers, frame: NDArray[Any], steps: View) -> torch.Tensor:
+    """[H, W, 3] on 0..255 → float32 [3, h, w] on the device."""
+    import torch
+
+    # At once, not in a batch: frames at native size would wait in memory, and a batch would count
+    # their pixels rather than those that the network sees.
+    with torch.inference_mode(), _reporting_memory(producers, "a frame of this size"):
+        pixels = torch.from_numpy(frame).to(producers.device)
+        return frames_to_view(pixels[None], steps)[0]
+
+
 def _run_network(
-    producers: Producers, network: Any, frames: NDArray[np.uint8], steps: Any
+    producers: Producers, network: Any, units: list[torch.Tensor]
 ) -> dict[str, Floats]:
     import torch
 
+    what = f"a batch of {len(units)}"
+    with torch.inference_mode(), _reporting_memory(producers, what), _arithmetic(producers):
+        batch = torch.stack(units)
+        layout = torch.channels_last if batch.ndim == 4 else torch.channels_last_3d
+        outputs = network(batch.contiguous(memory_format=layout))
+        return {name: rows.float().cpu().numpy() for name, rows in outputs.items()}
+
+
+@contextmanager
+def _reporting_memory(producers: Producers, what: str) -> Iterator[None]:
+    import torch
+
     try:
-        with torch.inference_mode(), _arithmetic(producers):
-            batch = frames_to_view(torch.from_numpy(frames).to(producers.device), steps)
-            outputs = network(batch)
-            return {name: rows.float().cpu().numpy() for name, rows in outputs.items()}
+        yield
     except torch.OutOfMemoryError as error:
+        smaller = "a smaller --batch-size" if producers.batch_size != 1 else "--use-cpu"
         raise SetupError(
-            f"The GPU's memory is too small for a batch of {len(frames)} pictures.",
-            hint=f"Run again with --batch-size {max(1, len(frames) // 2)}; what is done is kept.",
+            f"The GPU's memory is too small for {what}.",
+            hint=f"Run again with {smaller}; what is done is kept.",
         ) from error
 
 

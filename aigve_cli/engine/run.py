@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aigve_cli.contract import Sample, SampleFeatures, Score, VideoFeatures
 from aigve_cli.engine.journal import Journal, SampleRecord, VideoRecord
@@ -19,7 +19,11 @@ from aigve_cli.engine.plan import (
     score_key,
 )
 from aigve_cli.engine.scores import guarded, json_to_score, score_to_json
+from aigve_cli.errors import UsageError
 from aigve_cli.output import Progress
+
+if TYPE_CHECKING:
+    from aigve_cli.engine.saved_statistics import SavedStatistics
 
 
 class Run:
@@ -31,6 +35,7 @@ class Run:
         weights: sha256 of each network's weights.
         journal: What was done before, and where to write.
         looker: Looks at videos for these metrics.
+        statistics: Of a reference set, for the metrics that they are of.
     """
 
     def __init__(
@@ -41,11 +46,13 @@ class Run:
         weights: Mapping[str, str],
         journal: Journal,
         looker: Looker,
+        statistics: SavedStatistics | None = None,
     ) -> None:
         self.samples = samples
         self.planned = planned
         self.journal = journal
         self.looker = looker
+        self.statistics = statistics
         self.records: dict[Path, VideoRecord] = {}
         self._weights = weights
 
@@ -200,19 +207,31 @@ class Run:
         return summary, [record for _, _, _, record in scored]
 
     def padded(self, planned: PlannedMetric, record: VideoRecord, role: str) -> int:
-        """Black frames behind the end of a video that a metric has looked at."""
+        """Frames that a metric has looked at and that the video does not have.
+
+        Black ones behind its end, and in clips of short videos those that were shown again.
+        """
         assert record.facts is not None
-        last = -1
+        black = repeated = 0
         for request in planned.requests.values():
             if for_role(request, role):
                 units = request_sampling(request).units(record.facts)
-                last = max(last, int(units.max()) if units.size else -1)
-        return max(0, last + 1 - record.facts.frames)
+                last = int(units.max()) if units.size else -1
+                black = max(black, last + 1 - record.facts.frames)
+                repeated = max(repeated, sum(len(unit) - len({*unit}) for unit in units.tolist()))
+        return max(black, 0) + repeated
 
     def compare(self, planned: PlannedMetric) -> tuple[Score, StoredSet, StoredSet | None]:
         """The score of the generated set, and the sets that it was made of."""
         generated = self.set_of(planned, "generated")
         reference = None
+        saved = self.statistics.of(planned) if self.statistics else None
+        if saved is not None and len(generated):
+            metric = planned.metric
+            score = guarded(
+                planned, lambda: metric.compare_with_statistics(generated, saved, planned.options)
+            )
+            return score, generated, None
         if planned.roles() & {"reference", "each"}:
             reference = self.set_of(planned, "reference")
         if not len(generated):
@@ -225,6 +244,30 @@ class Run:
                 lambda: planned.metric.compare(generated, reference or None, planned.options),
             )
         return score, generated, reference
+
+
+def reference_statistics(run: Run) -> dict[str, tuple[PlannedMetric, Mapping[str, Any]]]:
+    """The statistics of the reference set, by metric, of those metrics that have some.
+
+    Raises:
+        UsageError: No metric has statistics to save, or its set is too small for them.
+    """
+    found: dict[str, tuple[PlannedMetric, Mapping[str, Any]]] = {}
+    for planned in run.planned:
+        metric = planned.metric
+        if metric.saves_statistics() and planned.name not in found:
+            try:
+                reference = run.set_of(planned, "reference")
+                found[planned.name] = (
+                    planned,
+                    metric.reference_statistics(reference, planned.options),
+                )
+            except ValueError as error:
+                raise UsageError(f"--save-stats: {planned.name} {error}.") from error
+    if not found:
+        names = ", ".join(planned.name for planned in run.planned)
+        raise UsageError(f"--save-stats: {names} compare with no reference set.")
+    return found
 
 
 class StoredSet:

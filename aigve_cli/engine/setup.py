@@ -8,16 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aigve_cli.contract import Extent, OptionValue, Request, VideoFacts
+from aigve_cli.contract import Extent, Request, VideoFacts
 from aigve_cli.dataset.samples import Dataset
 from aigve_cli.engine.plan import (
     PlannedMetric,
+    Settings,
+    plan_metric,
     plan_metrics,
     request_frames,
     request_producers,
     request_sampling,
     wanted_names,
 )
+from aigve_cli.engine.saved_statistics import SavedStatistics, read_statistics_file
 from aigve_cli.errors import UsageError, unknown_name
 from aigve_cli.output import Output
 from aigve_cli.registry import Registry, registry
@@ -28,10 +31,17 @@ from aigve_cli.weights import (
     find_weights,
     network_card,
     network_cards,
+    size_text,
     weights_policy,
 )
 
-Settings = Mapping[str, Mapping[str, str | OptionValue]]
+
+@dataclass(frozen=True)
+class Instead:
+    """Another metric than the requested one, and why."""
+
+    metric: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,16 @@ class Plan:
     registry: Registry
     extent: Extent
     policy: WeightsPolicy
+    settings: Settings
+    statistics: SavedStatistics | None = None
+    """What is known of a reference set whose videos need not be here."""
+    save_statistics: Path | None = None
+    """Where to write those of this run's reference set."""
+
+    @property
+    def computed(self) -> list[PlannedMetric]:
+        """The metrics that can be computed on this machine."""
+        return [planned for planned in self.metrics if not planned.missing]
 
     @property
     def networks(self) -> list[str]:
@@ -53,7 +73,7 @@ class Plan:
     @property
     def requests(self) -> set[Request]:
         """The distinct requests of all metrics."""
-        return {request for planned in self.metrics for request in planned.requests.values()}
+        return {request for planned in self.computed for request in planned.requests.values()}
 
     def disk_bytes(self) -> int | None:
         """At most so much disk for rows until the run ends; None if lengths must be read first."""
@@ -83,12 +103,16 @@ def make_plan(
     models: Mapping[str, Path],
     options: Settings,
     output: Output,
+    instead: Mapping[str, Instead] | None = None,
+    reference_stats: Path | None = None,
+    save_stats: Path | None = None,
 ) -> Plan:
-    """Resolve metrics, options and networks, and refuse what cannot work.
+    """Resolve metrics and options, and refuse what cannot work. Looks for no weights yet.
+
+    ``instead`` has, by requested name, another metric that the user's own checkpoint is for.
 
     Raises:
         UsageError: An unknown name, a wrong value, or no references where all metrics need them.
-        WeightsError: ``standard`` weights are wanted for a metric that this version lacks.
     """
     found = registry()
     for warning in found.warnings:
@@ -100,16 +124,30 @@ def make_plan(
     planned = plan_metrics(
         found,
         wanted_names(found, metrics, categories),
-        mode=weights,
         settings=options,
         extent=extent,
     )
+    for index, metric in enumerate(planned):
+        if other := (instead or {}).get(metric.requested):
+            planned[index] = plan_metric(
+                found,
+                metric.requested,
+                other.metric,
+                settings=options,
+                extent=extent,
+                why=other.why,
+            )
+    if save_stats is not None and not dataset.references:
+        output.note("No reference videos: statistics are saved of the input videos themselves.")
+        own = tuple(replace(sample, reference=sample.generated) for sample in dataset.samples)
+        dataset = replace(dataset, samples=own)
+    statistics = read_statistics_file(reference_stats) if reference_stats else None
     needing = [p.requested for p in planned if "reference" in p.metric.card.needs]
-    if len(needing) == len(planned) and not dataset.references:
+    if len(needing) == len(planned) and not dataset.references and statistics is None:
         raise UsageError(
             f"There are no reference videos for {', '.join(needing)} to compare with.",
             hint="Give --reference-dir, or name generated files like their reference with "
-            "_synthetic behind (a.mp4, a_synthetic.mp4).",
+            "_synthetic behind (a.mp4, a_synthetic.mp4), or --reference-stats.",
         )
     policy = weights_policy(
         mode=weights,
@@ -118,19 +156,21 @@ def make_plan(
         custom=models,
         announce=output.note,
     )
-    return Plan(dataset, planned, found, extent, policy)
+    return Plan(dataset, planned, found, extent, policy, options, statistics, save_stats)
 
 
 def announce_plan(plan: Plan, output: Output) -> list[str]:
     """Warn of what a reader of the results should know beforehand; the same lines for them."""
     warnings = []
-    if substituted := [planned for planned in plan.metrics if planned.substituted]:
-        asked = ", ".join(planned.requested for planned in substituted)
-        given = ", ".join(planned.name for planned in substituted)
+    for why in dict.fromkeys(planned.why for planned in plan.metrics if planned.substituted):
+        others = [planned for planned in plan.metrics if planned.why == why]
+        given = ", ".join(f"{planned.name} for {planned.requested}" for planned in others)
         warnings.append(
-            f"This version has no published networks for {asked}: {given} on weights that install "
-            "with the package are computed instead. Values are not comparable with published ones."
+            f"Computed instead: {given}. Values are not comparable with published ones. Why: {why}"
         )
+    for planned in plan.metrics:
+        if planned.missing:
+            warnings.append(f"{planned.name} has no number: {planned.missing}")
     if plan.extent.pad:
         warnings.append(
             "--pad counts black frames behind the end of short videos: values are comparable "
@@ -153,7 +193,9 @@ def describe_plan(plan: Plan, output_dir: Path, output: Output) -> list[dict[str
     announce_plan(plan, output)
     for name in plan.networks:
         here = find_weights(network_card(name), plan.policy)
-        output.note(f"{name}: {here.path} ({here.origin})" if here else f"{name}: not here yet")
+        entry = network_card(name).entry()
+        absent = f"not here: {entry.file} is fetched when the run begins, {size_text(entry.bytes)}"
+        output.note(f"{name}: {here.path} ({here.origin})" if here else f"{name}: {absent}")
     size = plan.disk_bytes()
     words = "an unknown size" if size is None else f"at most {size / 1e6:.0f} MB"
     output.note(
@@ -161,7 +203,7 @@ def describe_plan(plan: Plan, output_dir: Path, output: Output) -> list[dict[str
         f"where {_free_disk(output_dir) / 1e9:.0f} GB are free"
     )
     rows = []
-    for planned in plan.metrics:
+    for planned in plan.computed:
         requests = list(planned.requests.values())
         rows.append(
             {

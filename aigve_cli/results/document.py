@@ -58,7 +58,7 @@ def run_to_document(
             {
                 "requested": planned.requested,
                 "metric": planned.name,
-                "why": "the published network is not part of this version",
+                "why": planned.why,
             }
             for planned in plan.metrics
             if planned.substituted
@@ -70,7 +70,7 @@ def run_to_document(
 
 def write_document(plan: Plan, document: Mapping[str, Any], folder: Path) -> None:
     """Write ``results.json`` and the files that today's readers know."""
-    for planned in plan.metrics:
+    for planned in plan.computed:
         own = [r for r in document["results"] if r["metric"] == planned.name]
         files.write_historical(folder, planned, own, document["videos"])
     files.write_result(folder / files.RESULTS, document)

@@ -57,7 +57,9 @@ def metric_records(
 ) -> list[dict[str, Any]]:
     """One record a named value of a metric, over all videos of a run."""
     theirs: dict[str, int] | None = None
-    if planned.metric.compares_sets():
+    if planned.missing:
+        score, ours = Score.missing(planned.missing), _side(run, planned, "generated", [])
+    elif planned.metric.compares_sets():
         score, generated, reference = run.compare(planned)
         ours = _side(run, planned, "generated", generated.records)
         if reference is not None:
@@ -77,12 +79,20 @@ def metric_records(
             "unit": value.unit,
             "videos": ours,
             "references": theirs,
+            "reference_statistics": _saved(run, planned),
             "notes": list(score.notes),
             "details": {k: v for k, v in score.details.items() if k != "interval95"},
             "reason": _reason(score, value.name),
         }
         for value in planned.metric.card.values
     ]
+
+
+def _saved(run: Run, planned: PlannedMetric) -> dict[str, str] | None:
+    """The file that a metric was compared with instead of videos."""
+    if planned.missing or run.statistics is None or run.statistics.of(planned) is None:
+        return None
+    return {"path": str(run.statistics.path), "sha256": run.statistics.sha256}
 
 
 def _reason(score: Score, name: str) -> str | None:

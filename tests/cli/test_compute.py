@@ -107,19 +107,26 @@ def test_category_alone_runs_its_metrics_and_writes_todays_files(pairs, tmp_path
         *("compute", "--input-dir", pairs, "--categories", "distribution_based"),
         *("--output-dir", tmp_path, "--use-cpu"),
     )
-    assert done.code == 0, done.stderr
+    # Nothing stands in for kvd: it has a reason instead of a number.
+    assert done.code == 3, done.stderr
     document = read_results(tmp_path)
-    assert set(values_of(document)) == {"fid-lite0", "kid-lite0", "is-lite0", "fvd-lite0"}
+    values = values_of(document)
+    assert set(values) == {"fid-lite0", "kid-lite0", "is-lite0", "fvd-lite0", "kvd"}
+    assert [name for name, value in values.items() if value is None] == ["kvd"]
+    kvd = next(record for record in document["results"] if record["metric"] == "kvd")
+    assert "i3d_pretrained_400.pt" in kvd["reason"]
     assert {entry["requested"] for entry in document["substitutions"]} == {
         "fid",
         "kid",
         "is",
         "fvd",
     }
+    for entry in document["substitutions"]:
+        assert "are missing" in entry["why"]
     assert "not comparable with published" in done.stderr
     header, *rows = done.stdout.splitlines()
     assert header.split("\t")[:2] == ["metric", "value"]
-    assert len(rows) == 4
+    assert len(rows) == 5
 
     today = json.loads((tmp_path / "fid-lite0_results.json").read_text())
     assert not (tmp_path / "fid_results.json").exists()
@@ -182,12 +189,14 @@ def test_every_record_says_where_it_comes_from(pairs, tmp_path, aigve):
     [
         (["--metrics", "fd-lite0"], 2, "fid-lite0"),
         (["--categories", "distribution"], 2, "Did you mean distribution_based"),
-        (["--metrics", "is", "--set", "is-lite0.split=2"], 2, "Did you mean splits"),
-        (["--metrics", "is", "--set", "is-lite0.splits=two"], 2, "a whole number"),
+        (["--metrics", "is", "--set", "is.split=2"], 2, "Did you mean splits"),
+        (["--metrics", "is", "--set", "is.splits=two"], 2, "a whole number"),
         (["--metrics", "is", "--model", "efficientnet=x"], 2, "Did you mean efficientnet-lite0"),
         (["--metrics", "is", "--model", "efficientnet-lite0=no.pth"], 4, "no.pth"),
-        (["--metrics", "fid", "--weights", "standard"], 4, "not part of this version"),
-        (["--metrics", "is", "--fvd-model", "x"], 2, "i3d-kinetics400"),
+        (["--metrics", "fid", "--weights", "standard"], 4, "pt_inception-2015-12-05-6726825d.pth"),
+        (["--metrics", "kvd"], 4, "Put i3d_pretrained_400.pt into"),
+        (["--metrics", "fvd", "--fvd-model", "x"], 4, "there is no file x"),
+        (["--metrics", "is", "--gstvqa-model", "x"], 2, "does not have yet"),
         (["--metrics", "is", "--max-len", "0"], 2, "above 0"),
         (["--metrics", "is,fvd", "--max-len", "8"], 2, "looks at 16 frames at a time"),
         (["--metrics", "fid", "--set", "is-lite0.splitz=2"], 2, "Did you mean splits"),

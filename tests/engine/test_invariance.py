@@ -68,9 +68,9 @@ def test_one_network_pass_for_all_metrics(pairs, tmp_path, monkeypatch):
     batches = []
     original = produce._run_network
 
-    def counting(producers, network, frames, steps):
-        batches.append(len(frames))
-        return original(producers, network, frames, steps)
+    def counting(producers, network, units):
+        batches.append(len(units))
+        return original(producers, network, units)
 
     monkeypatch.setattr(produce, "_run_network", counting)
     evaluate(pairs, metrics=METRICS, device="cpu", output_dir=tmp_path)

@@ -8,25 +8,22 @@ import pytest
 
 from aigve_cli.contract import Extent, Option
 from aigve_cli.engine.plan import (
+    plan_metric,
     plan_metrics,
     read_options,
     request_key,
     request_leaves,
     wanted_names,
 )
-from aigve_cli.errors import UsageError, WeightsError
+from aigve_cli.errors import UsageError
 from aigve_cli.registry import registry
 from aigve_cli.video.sampling import Clips, FirstFrames, FirstSeconds
 
 
-def planned(*names, extent=None, mode="auto", settings=None):
+def planned(*names, extent=None, settings=None):
     found = registry()
     return plan_metrics(
-        found,
-        wanted_names(found, names, ()),
-        mode=mode,
-        settings=settings or {},
-        extent=extent or Extent(),
+        found, wanted_names(found, names, ()), settings=settings or {}, extent=extent or Extent()
     )
 
 
@@ -35,8 +32,8 @@ def planned(*names, extent=None, mode="auto", settings=None):
     [
         ([], [], ["fid", "is", "fvd"]),
         (["all"], [], ["fid", "is", "fvd"]),
-        ([], ["distribution_based"], ["fid", "fvd", "is", "kid"]),
-        (["all"], ["distribution_based"], ["fid", "fvd", "is", "kid"]),
+        ([], ["distribution_based"], ["fid", "fvd", "is", "kid", "kvd"]),
+        (["all"], ["distribution_based"], ["fid", "fvd", "is", "kid", "kvd"]),
         (["FID", " is ", "fid"], [], ["fid", "is"]),
         (["kid-lite0", "all"], [], ["kid-lite0", "fid", "is", "fvd"]),
     ],
@@ -45,33 +42,18 @@ def test_names(metrics, categories, expected):
     assert wanted_names(registry(), metrics, categories) == expected
 
 
-def test_a_standard_name_becomes_its_sibling_and_says_so():
-    (metric,) = planned("fid")
-    assert (metric.requested, metric.name, metric.substituted) == ("fid", "fid-lite0", True)
-    (metric,) = planned("fid-lite0")
-    assert not metric.substituted
+def test_settings_of_a_standard_metric_hold_for_its_sibling_as_far_as_it_has_them():
+    def sibling(settings):
+        return plan_metric(
+            registry(), "is", "is-lite0", settings=settings, extent=Extent(), why="…"
+        )
 
-
-def test_standard_weights_are_never_replaced():
-    with pytest.raises(WeightsError, match="fid"):
-        planned("fid", mode="standard")
-
-
-def test_a_name_and_its_sibling_are_both_answered():
-    assert [(metric.requested, metric.name) for metric in planned("fid-lite0", "fid")] == [
-        ("fid-lite0", "fid-lite0"),
-        ("fid", "fid-lite0"),
-    ]
-
-
-def test_settings_reach_a_metric_under_either_name():
-    (metric,) = planned("is", settings={"is": {"splits": "3"}})
-    assert metric.options == {"splits": 3}
-    (metric,) = planned("is-lite0", settings={"is-lite0": {"splits": 4}})
-    assert metric.options == {"splits": 4}
-    # A file's value comes first, a flag's later one wins, whichever name either uses.
+    assert sibling({"is": {"splits": "3", "convention": "clean-fid"}}).options == {"splits": 3}
+    assert sibling({"is-lite0": {"splits": 4}}).options == {"splits": 4}
+    # What was said of the sibling itself is nearer to it.
+    assert sibling({"is-lite0": {"splits": 10}, "is": {"splits": "3"}}).options == {"splits": 10}
     (metric,) = planned("is", settings={"is-lite0": {"splits": 10}, "is": {"splits": "3"}})
-    assert metric.options == {"splits": 3}
+    assert metric.options["splits"] == 3
 
 
 OPTIONS = (
@@ -127,7 +109,7 @@ def test_what_is_kept_depends_on_weights_and_view_but_not_on_sampling():
 
 
 def test_rows_of_units_depend_on_their_length():
-    (short,), (long,) = planned("fvd"), planned("fvd")
+    (short,), (long,) = planned("fvd-lite0"), planned("fvd-lite0")
     frames = long.requests["clips"].sources[0].sources[0]
     inner = replace(
         long.requests["clips"].sources[0], sources=(replace(frames, sampling=Clips(32, 64)),)
@@ -137,12 +119,69 @@ def test_rows_of_units_depend_on_their_length():
     assert request_key(short.requests["clips"].sources[0], {}) == request_key(inner, {})
 
 
-def test_metrics_share_one_network_over_one_view():
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("fid-lite0", "is-lite0", "kid-lite0", "fvd-lite0"),
+        ("fid", "is", "kid", "fid-infinity", "mind", "prdc"),
+        ("fvd", "kvd", "fvd-infinity"),
+    ],
+)
+def test_metrics_share_one_network_over_one_view(names):
     leaves = set()
-    for metric in planned("fid", "is", "kid", "fvd"):
+    for metric in planned(*names):
         for request in metric.requests.values():
             leaves |= set(request_leaves(request))
     assert len(leaves) == 1
+
+
+def test_rows_of_clips_depend_on_length_and_on_the_network_s_variant():
+    keys = {
+        request_key(metric.requests["clips"], {})
+        for settings in (
+            {},
+            {"fvd": {"length": 32}},
+            {"fvd": {"convention": "tensorflow"}},
+            {"fvd": {"convention": "videogpt"}},
+        )
+        for metric in planned("fvd", settings=settings)
+    }
+    assert len(keys) == 4
+    # Where the clips lie is no part of it.
+    (later,) = planned("fvd", settings={"fvd": {"offset": 5, "stride": 2}})
+    assert request_key(later.requests["clips"], {}) in keys
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"fvd": {"protocol": "fvd2048-128f", "length": 32}}, "fvd2048-128f has length=128"),
+        ({"fvd": {"protocol": "fvd2048-16f", "stride": 2}}, "has stride=1; 2 was given"),
+        ({"fvd": {"length": 8}}, "at least 9"),
+        ({"fvd": {"convention": "pytorch-fid"}}, "Allowed: stylegan-v"),
+        ({"mind": {"features": "i3d", "convention": "clean-fid"}}, "not one of mind.features=i3d"),
+    ],
+)
+def test_settings_of_clips_that_are_refused(settings, words):
+    with pytest.raises(UsageError) as caught:
+        planned(*settings, settings=settings)
+    assert words in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "frames"),
+    [("fvd2048-16f", 16), ("fvd2048-128f", 128), ("fvd2048-128f-subsample8f", 121)],
+)
+def test_protocols_have_the_frames_that_they_need(protocol, frames):
+    (metric,) = planned("fvd", settings={"fvd": {"protocol": protocol}})
+    sampling = metric.requests["clips"].sources[0].sampling
+    assert sampling.limit == frames
+    with pytest.raises(UsageError, match="frames at a time"):
+        planned(
+            "fvd",
+            settings={"fvd": {"protocol": protocol}},
+            extent=Extent(max_frames=frames - 1),
+        )
 
 
 @pytest.mark.parametrize(
@@ -152,11 +191,11 @@ def test_metrics_share_one_network_over_one_view():
         (Extent(max_frames=20), FirstFrames(20), Clips(16, 20)),
         (Extent(max_frames=20, max_seconds=2), FirstFrames(50), Clips(16, 50)),
         (Extent(max_seconds=2, fps=8), FirstFrames(16), Clips(16, 16)),
-        (Extent(max_seconds=2, fps=None), FirstSeconds(2), FirstSeconds(2, length=16)),
+        (Extent(max_seconds=2, fps=None), FirstSeconds(2), FirstSeconds(2, Clips(16))),
         (Extent(pad=True), FirstFrames(64, pad=True), Clips(16, 64, pad=True)),
     ],
 )
 def test_how_much_of_a_video(extent, frames, clips):
-    fid, fvd = planned("fid", "fvd", extent=extent)
+    fid, fvd = planned("fid-lite0", "fvd-lite0", extent=extent)
     assert fid.requests["frames"].sources[0].sampling == frames
     assert fvd.requests["clips"].sources[0].sources[0].sampling == clips

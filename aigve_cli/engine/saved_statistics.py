@@ -1,0 +1,204 @@
+"""Statistics of a reference set in a file: ``--save-stats`` writes it, ``--reference-stats`` reads.
+
+An ``.npz`` with arrays ``METRIC.ARRAY`` and a JSON text ``aigve`` that says how each was made. With
+the statistics of a single Fréchet distance, ``mu`` and ``sigma`` stand there too under their plain
+names, which pytorch-fid and its relatives read; a file of theirs, with nothing else, is read here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aigve_cli import __version__
+from aigve_cli.dataset.textfiles import replacing
+from aigve_cli.engine.plan import (
+    PlannedMetric,
+    Settings,
+    request_frames,
+    request_key,
+    request_producers,
+    request_sampling,
+)
+from aigve_cli.errors import SetupError, UsageError
+from aigve_cli.lazy import np
+from aigve_cli.video.views import view_to_text
+from aigve_cli.weights import network_card
+
+if TYPE_CHECKING:
+    from aigve_cli.contract import Floats
+
+ABOUT = "aigve"
+FORMAT = 1
+MOMENTS = ("mu", "sigma")
+
+
+@dataclass(frozen=True)
+class SavedStatistics:
+    """The content of a statistics file.
+
+    Attributes:
+        path: The file.
+        sha256: Of its bytes.
+        about: How the statistics of each metric were made; empty for another tool's file.
+        arrays: By metric; under "" the plain ``mu`` and ``sigma`` of another tool's file.
+    """
+
+    path: Path
+    sha256: str
+    about: Mapping[str, Mapping[str, Any]]
+    arrays: Mapping[str, Mapping[str, Floats]]
+
+    def of(self, planned: PlannedMetric) -> Mapping[str, Floats] | None:
+        """What a metric can be compared with, or None."""
+        if not planned.metric.saves_statistics():
+            return None
+        if planned.name in self.arrays:
+            return self.arrays[planned.name]
+        plain = self.arrays.get("")
+        if plain and planned.metric.reads_moments and plain["mu"].size == _width(planned):
+            return plain
+        return None
+
+
+def read_statistics_file(path: Path) -> SavedStatistics:
+    """Read a file of ours, or one with ``mu`` and ``sigma``.
+
+    Raises:
+        UsageError: It cannot be read, or holds something else.
+    """
+    hint = "Files are written by --save-stats, or by pytorch-fid (an .npz with mu and sigma)."
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(
+            f"--reference-stats {path} cannot be read: {reason}.", hint=hint
+        ) from error
+    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise UsageError(
+            f"--reference-stats {path} is no file of statistics: {error}.", hint=hint
+        ) from error
+    if ABOUT in arrays:
+        about = json.loads(str(arrays.pop(ABOUT)))
+        if about.get("format") != FORMAT:
+            raise UsageError(
+                f"--reference-stats {path} has format {about.get('format')}; this version of "
+                f"aigve reads {FORMAT}.",
+                hint="Save the statistics again.",
+            )
+        return SavedStatistics(path, digest, about["metrics"], _by_metric(arrays))
+    if not set(MOMENTS) <= arrays.keys():
+        names = ", ".join(sorted(arrays)) or "nothing"
+        raise UsageError(f"--reference-stats {path} holds {names}, not mu and sigma.", hint=hint)
+    return SavedStatistics(path, digest, {}, {"": {name: arrays[name] for name in MOMENTS}})
+
+
+def write_statistics_file(
+    path: Path,
+    metrics: Mapping[str, tuple[PlannedMetric, Mapping[str, Floats]]],
+    *,
+    weights: Mapping[str, str],
+    precision: str,
+) -> None:
+    """Write the statistics of some metrics, whole or not at all.
+
+    Raises:
+        SetupError: The file cannot be written.
+    """
+    about = {name: _facts(planned, weights, precision) for name, (planned, _) in metrics.items()}
+    arrays = {
+        f"{name}.{array}": values
+        for name, (_, statistics) in metrics.items()
+        for array, values in statistics.items()
+    }
+    moments = [name for name, (planned, _) in metrics.items() if planned.metric.reads_moments]
+    if len(moments) == 1:
+        arrays |= {name: arrays[f"{moments[0]}.{name}"] for name in MOMENTS}
+    text = json.dumps({"format": FORMAT, "version": __version__, "metrics": about})
+    try:
+        with replacing(path) as draft, draft.open("wb") as file:
+            np.savez(file, allow_pickle=False, **{ABOUT: np.array(text), **arrays})
+    except OSError as error:
+        raise SetupError(
+            f"Cannot write {path}: {error.strerror}.",
+            hint="The journal is kept: mend that and run the same command again.",
+        ) from error
+
+
+def check_statistics(
+    saved: SavedStatistics,
+    planned: PlannedMetric,
+    *,
+    weights: Mapping[str, str],
+    precision: str,
+    settings: Settings,
+) -> None:
+    """Refuse statistics that were made in another way than this metric looks at videos now.
+
+    Raises:
+        UsageError: Another convention, network, checkpoint or precision; or a file that does not
+            say its convention, while the user has not said it either.
+    """
+    if planned.name not in saved.about:
+        named = any(
+            "convention" in settings.get(name, {}) for name in (planned.requested, planned.name)
+        )
+        if not named:
+            raise UsageError(
+                f"{saved.path} holds mu and sigma and does not say how they were made.",
+                hint=f"Say it: --set {planned.name}.convention=pytorch-fid for files of "
+                "pytorch-fid.",
+            )
+        return
+    then, now = saved.about[planned.name], _facts(planned, weights, precision)
+    differing = [
+        f"{what} was {then.get(what)}, is {now[what]}"
+        for what in ("precision", "view", "networks", "requests")
+        if then.get(what) != now[what]
+    ]
+    if differing:
+        raise UsageError(
+            f"{saved.path} does not fit this run of {planned.name}: {differing[0]}.",
+            hint="Compute with the same settings and weights, or save the statistics again.",
+        )
+
+
+def _facts(planned: PlannedMetric, weights: Mapping[str, str], precision: str) -> dict[str, Any]:
+    requests = planned.requests.items()
+    return {
+        "version": planned.metric.card.version,
+        "options": dict(planned.options),
+        "precision": precision,
+        "view": {name: view_to_text(request_frames(r)[0].view) for name, r in requests},
+        "sampling": {name: str(request_sampling(r)) for name, r in requests},
+        "networks": {
+            network: weights[network]
+            for _, request in requests
+            for network, _ in sorted(request_producers(request))
+            if network in weights
+        },
+        # Everything that decides a row: output, variant, weights, view and length of a unit.
+        "requests": {name: request_key(r, weights) for name, r in requests},
+    }
+
+
+def _width(planned: PlannedMetric) -> int:
+    (request,) = planned.requests.values()
+    return network_card(request.producer).outputs[request.output_name]
+
+
+def _by_metric(arrays: Mapping[str, Floats]) -> dict[str, dict[str, Floats]]:
+    by_metric: dict[str, dict[str, Floats]] = {}
+    for name, values in arrays.items():
+        metric, dot, array = name.rpartition(".")
+        if dot:
+            by_metric.setdefault(metric, {})[array] = values
+    return by_metric
