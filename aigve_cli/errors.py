@@ -50,7 +50,15 @@ class WeightsError(SetupError):
 
 
 class MissingWeightsError(WeightsError):
-    """Weights that are nowhere to be had; a wrong file is a plain :class:`WeightsError`."""
+    """Weights that are nowhere to be had; a wrong file is a plain :class:`WeightsError`.
+
+    Attributes:
+        short: The message in one sentence, for where another metric is computed instead.
+    """
+
+    def __init__(self, message: str, *, short: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.short = short or message
 
 
 class VideoError(AigveError):

@@ -43,7 +43,7 @@ def demo(
     results = api.evaluate(
         input_dir=videos,
         prompts=videos / "prompts.json",
-        categories=["distribution_based"],
+        metrics=["fid", "fvd", "is", "kid"],
         weights="embedded",
         device="cpu" if use_cpu else "auto",
         offline=True,

@@ -1,8 +1,8 @@
 """From a card and a checked file to a network that is ready to run.
 
 A network's module has ``build(variant) -> nn.Module``. Its forward takes float32 [B, 3, H, W], or
-[B, 3, T, H, W] where its card says that it takes clips, and returns ``dict[str, Tensor]`` of float32
-[B, D]. Where the published names differ from its own it also has
+[B, 3, T, H, W] where its card says that it takes clips, and returns ``dict[str, Tensor]`` of
+float32 [B, D]. Where the published names differ from its own it also has
 ``checkpoint_to_state(checkpoint) -> dict[str, Tensor]``, which keeps the names that it does not
 know: they are reported here.
 """

@@ -65,10 +65,9 @@ def _resolve(
     # A run that began with the published network cannot go on with another.
     if plan.policy.mode == "standard" or (sibling and choice == planned.name):
         raise problem
-    why = " ".join(problem.message.split())
     if not sibling:
-        return replace(planned, missing=f"{why} {problem.hint or ''}".strip())
-    return _instead(plan, planned, sibling, why, search)
+        return replace(planned, missing=f"{problem.short} {problem.hint or ''}".strip())
+    return _instead(plan, planned, sibling, problem.short, search)
 
 
 def _instead(

@@ -31,7 +31,6 @@ from aigve_cli.weights import (
     find_weights,
     network_card,
     network_cards,
-    size_text,
     weights_policy,
 )
 
@@ -194,7 +193,7 @@ def describe_plan(plan: Plan, output_dir: Path, output: Output) -> list[dict[str
     for name in plan.networks:
         here = find_weights(network_card(name), plan.policy)
         entry = network_card(name).entry()
-        absent = f"not here: {entry.file} is fetched when the run begins, {size_text(entry.bytes)}"
+        absent = f"not here: {entry.file} is fetched when the run begins, {entry.size_text}"
         output.note(f"{name}: {here.path} ({here.origin})" if here else f"{name}: {absent}")
     size = plan.disk_bytes()
     words = "an unknown size" if size is None else f"at most {size / 1e6:.0f} MB"

@@ -13,7 +13,6 @@ from aigve_cli.weights.locate import (
     WeightsPolicy,
     find_weights,
     locate_weights,
-    size_text,
     weights_policy,
 )
 
@@ -28,6 +27,5 @@ __all__ = [
     "locate_weights",
     "network_card",
     "network_cards",
-    "size_text",
     "weights_policy",
 ]

@@ -29,6 +29,8 @@ class WeightsEntry:
     sha256: str = UNKNOWN_SHA256
     """64 lower-case hex digits, the first 8 or more of them, or ``unknown``."""
     bytes: int | None = None
+    about_bytes: int | None = None
+    """The size in round numbers, where nobody states it exactly: only for words."""
     urls: tuple[str, ...] = ()
     """The same bytes at several places, in the order in which they are tried."""
     hub_id: str = ""
@@ -37,6 +39,16 @@ class WeightsEntry:
     """Name of the installed distribution that ships the file."""
     package_file: str = ""
     """The file's path as that distribution lists it."""
+
+    @property
+    def size_text(self) -> str:
+        """``95.6 MB``, ``about 95 MB``, or that nobody says."""
+        size = self.bytes or self.about_bytes
+        if size is None:
+            return "size unknown"
+        about = "" if self.bytes else "about "
+        digits = 1 if self.bytes else 0
+        return about + (f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.{digits}f} MB")
 
     @property
     def embedded(self) -> bool:
@@ -137,7 +149,7 @@ def cards_to_markdown() -> str:
             lines.append(_markdown_row([*facts, "none", "", card.licence, ""]))
         for entry in card.weights.values():
             origin = f"{entry.tag}, in `{entry.package}`" if entry.embedded else entry.tag
-            size = f"{entry.bytes:,}" if entry.bytes else "unknown"
+            size = f"{entry.bytes:,}" if entry.bytes else entry.size_text
             digest = entry.sha256[:12] + ("…" if len(entry.sha256) > 12 else "")
             lines.append(_markdown_row([*facts, origin, size, entry.licence, digest]))
     return "\n".join(lines) + "\n"
@@ -156,6 +168,7 @@ _ENTRY_KEYS: Mapping[str, type] = {
     "licence": str,
     "sha256": str,
     "bytes": int,
+    "about_bytes": int,
     "urls": list,
     "hub_id": str,
     "hub_revision": str,

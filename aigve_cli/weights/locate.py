@@ -117,6 +117,7 @@ def locate_weights(card: NetworkCard, policy: WeightsPolicy, *, tag: str | None 
         raise MissingWeightsError(
             f"The weights of {card.name} ({entry.tag}) do not install with a package, "
             "and --weights embedded allows no others.",
+            short="--weights embedded.",
             hint="Use --weights auto or standard.",
         )
     if policy.offline or not entry.urls:
@@ -224,7 +225,7 @@ def _fetch(card: NetworkCard, entry: WeightsEntry, policy: WeightsPolicy) -> Loc
     target = policy.cache_dir / entry.file
     policy.announce(
         f"The weights of {card.name} ({entry.tag}) are not here: {entry.file}, "
-        f"{size_text(entry.bytes)}, licence {entry.licence}."
+        f"{entry.size_text}, licence {entry.licence}."
     )
     progress = policy.progress or announced_progress(policy.announce, entry.file)
     try:
@@ -239,8 +240,11 @@ def _fetch(card: NetworkCard, entry: WeightsEntry, policy: WeightsPolicy) -> Loc
                 )
     except DownloadError as error:
         tried = "\n".join(f"  {failure}" for failure in error.failures)
+        what = f"The weights of {card.name} ({entry.tag}) could not be fetched"
+        reasons = dict.fromkeys(failure.rpartition(": ")[2] for failure in error.failures)
         raise MissingWeightsError(
-            f"The weights of {card.name} ({entry.tag}) could not be fetched:\n{tried}",
+            f"{what}:\n{tried}",
+            short=f"{what}: {'; '.join(reasons)}.",
             hint=_put_it(card, entry, policy),
         ) from error
     except OSError as error:
@@ -268,7 +272,7 @@ def _missing(card: NetworkCard, entry: WeightsEntry, policy: WeightsPolicy) -> M
     reason = " Offline: nothing is fetched." if policy.offline and entry.urls else ""
     return MissingWeightsError(
         f"The weights of {card.name} ({entry.tag}) are missing: {entry.file}, "
-        f"{size_text(entry.bytes)}, licence {entry.licence}. Looked at: {where}.{reason}",
+        f"{entry.size_text}, licence {entry.licence}. Looked at: {where}.{reason}",
         hint=_put_it(card, entry, policy),
     )
 
@@ -290,13 +294,6 @@ def _where_from(entry: WeightsEntry) -> str:
         revision = f" at revision {entry.hub_revision}" if entry.hub_revision else ""
         return f"It is published on the Hugging Face Hub as {entry.hub_id}{revision}."
     return "No public address of it is known."
-
-
-def size_text(size: int | None) -> str:
-    """``95.6 MB``, or that nobody says."""
-    if size is None:
-        return "size unknown"
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def _is_set(environ: Mapping[str, str], key: str) -> bool:
