@@ -232,7 +232,7 @@ def run_plan(
     try:
         resolved = resolve_plan(plan, earlier=journal.choices)
         plan, located = resolved.plan, resolved.located
-        warnings = announce_plan(plan, output)
+        warnings = announce_plan(plan, output, precision)
         journal.begin(
             {
                 "extent": asdict(plan.extent),

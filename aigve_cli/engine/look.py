@@ -48,6 +48,7 @@ class Counts:
     """Videos whose rows an earlier run had stored."""
     frames: int = 0
     passes: int = 1
+    """2 where a video's frame count was wrong and it was decoded once more."""
 
 
 @dataclass
@@ -79,6 +80,14 @@ class Wanted:
     """Whether some of the units may lie behind the last frame."""
 
 
+class _MiscountedError(Exception):
+    """A scan has counted other frames than the decoder gives, and clips depend on the number."""
+
+    def __init__(self, facts: VideoFacts) -> None:
+        super().__init__(facts.frames)
+        self.facts = facts
+
+
 class Looker:
     """Looks at videos in order, and stores what the metrics want of them.
 
@@ -107,6 +116,7 @@ class Looker:
         self._journal = journal
         self._load = load
         self._producers: Producers | None = None
+        self._recounted: set[str] = set()
         self._prefetcher = Prefetcher(workers=workers, threads=threads)
 
     def look(
@@ -231,12 +241,27 @@ class Looker:
             wanted = self.wanted(work.roles, inspected.facts)
             stream = self._prefetcher.open(self._job(work.path, wanted))
         try:
-            return self._decode(work, inspected, stream, progress)
+            try:
+                return self._decode(work, inspected, stream, progress)
+            finally:
+                self._prefetcher.done(stream)
+        except _MiscountedError as error:
+            return self._look_again(work, replace(inspected, facts=error.facts), progress)
         except VideoError as error:
             record = VideoRecord(inspected.content, status=error.status, reason=error.message)
             return self._journal.add_video(record, {})
-        finally:
-            self._prefetcher.done(stream)
+
+    def _look_again(self, work: VideoWork, inspected: Inspected, progress: Progress) -> VideoRecord:
+        """Decode a second time, now that the number of frames is known."""
+        if inspected.content in self._recounted:
+            problem = VideoError("gives another number of frames each time it is decoded")
+            return self._look(work, replace(inspected, problem=problem), None, progress)
+        self.counts.passes = 2
+        self._recounted.add(inspected.content)
+        stream = self._prefetcher.open(
+            self._job(work.path, self.wanted(work.roles, inspected.facts))
+        )
+        return self._look(work, inspected, stream, progress)
 
     def _decode(
         self, work: VideoWork, inspected: Inspected, stream: ChunkStream, progress: Progress
@@ -269,6 +294,10 @@ class Looker:
             known = earlier.whole or earlier.facts.frames > facts.frames
             facts, whole = (earlier.facts, earlier.whole) if known else (facts, whole)
         found = self.wanted(work.roles, facts)
+        for key, request in found.requests.items():
+            for leaf in request_leaves(request):
+                if not units[leaf].issuperset(leaf_units(leaf, found.units[key])):
+                    raise _MiscountedError(facts)
         gathered = {
             key: (found.units[key], rows.gather(request, found.units[key]))
             for key, request in found.requests.items()

@@ -13,15 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from aigve_models import i3d_kinetics400, inception_v3_fid
 
-from aigve_cli.weights import network_card
 from tests.conftest import Done, moving_pattern, read_results, values_of, write_clip
-from tests.networks.det_weights import det_state
+from tests.networks.checkpoints import I3D, INCEPTION, write_checkpoint
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
-INCEPTION, I3D = "inception-v3-fid", "i3d-kinetics400"
 # Features agree to 5e-7; a Fréchet distance of few rows multiplies that, by up to ten here.
 END_TO_END = 1e-5
 Aigve = Callable[..., Done]
@@ -42,9 +38,8 @@ def values() -> dict[str, dict[str, float]]:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with both checkpoints under their published names."""
     folder = tmp_path_factory.mktemp("weights")
-    inception = det_state("fid_inception", inception_v3_fid.build())
-    torch.save(inception, folder / network_card(INCEPTION).entry().file)
-    torch.save(det_state("i3d", i3d_kinetics400.build()), folder / network_card(I3D).entry().file)
+    for name in (INCEPTION, I3D):
+        write_checkpoint(folder, name)
     return folder
 
 
