@@ -269,12 +269,12 @@ def run_plan(
             output.note(f"Going on with {output_dir / 'journal.jsonl'}.")
         with output.progress("compute", total=len(run.work())) as progress:
             run.score_samples(progress)
+        document = run_to_document(plan, run, located, device, precision, warnings)
+        write_document(plan, document, output_dir)
         if plan.save_statistics:
             saved = reference_statistics(run)
             write_statistics_file(plan.save_statistics, saved, weights=weights, precision=precision)
             output.note(f"Statistics of {', '.join(saved)}: {plan.save_statistics}")
-        document = run_to_document(plan, run, located, device, precision, warnings)
-        write_document(plan, document, output_dir)
         exit_code = document_to_exit_code(document, strict=strict)
         keep = keep_features or bool(document["counts"]["failed"])
         size = journal.feature_bytes()

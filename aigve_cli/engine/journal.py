@@ -228,6 +228,8 @@ class Journal:
                 )
             return
         finished = last["kind"] == "finished"
+        if last is header:
+            self.choices.clear()  # nothing was done by them yet
         differing = _differences(header, settings)
         if differing and not finished and last is not header:
             raise UsageError(
@@ -254,7 +256,9 @@ class Journal:
         elif line["kind"] in ("header", "resumed"):
             self.choices |= line.get("about", {}).get("metrics", {})
         elif line["kind"] == "finished":
-            # What failed in a run that has ended is tried again.
+            # A run that has ended decides nothing for the next.
+            self.choices.clear()
+            # What failed in it is tried again.
             self.videos = {c: video for c, video in self.videos.items() if video.status == "ok"}
 
     def _cut_features(self) -> None:

@@ -133,17 +133,26 @@ def plan_metric(
         UsageError: A value is wrong, or less of each video was asked for than the metric needs.
     """
     metric = registry.metrics[name]()
-    known = {option.name for option in metric.card.options}
+    known = {option.name: option for option in metric.card.options}
     given: dict[str, str | OptionValue] = {}
     for source in dict.fromkeys((requested, name)):
         for written, values in settings.items():
             if registry.canonical(written) == source:
-                given |= {o: v for o, v in values.items() if source == name or o in known}
+                given |= {
+                    option: value
+                    for option, value in values.items()
+                    if source == name or _holds_for(known.get(option), value)
+                }
     options = read_options(name, metric.card.options, given)
     requests = metric.requests(options, extent)
     for request in requests.values():
         _check_length(requested, request)
     return PlannedMetric(requested, name, metric, options, requests, why)
+
+
+def _holds_for(option: Option | None, value: str | OptionValue) -> bool:
+    """Whether a value that was set for another metric means something here."""
+    return option is not None and (not option.choices or value in option.choices)
 
 
 def _check_length(metric: str, request: Request) -> None:

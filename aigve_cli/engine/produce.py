@@ -124,6 +124,7 @@ class _LeafRows:
         self._seen: dict[int, torch.Tensor] = {}
         self._position: dict[tuple[int, ...], int] = {}
         self._batch: list[torch.Tensor] = []
+        self._batch_length = 0
         self._rows: dict[str, list[Floats]] = {output: [] for output in self._outputs}
         self._device_steps = split_view(leaf.view)[1]
 
@@ -138,6 +139,9 @@ class _LeafRows:
         import torch
 
         self._position[unit] = len(self._position)
+        if self._batch and self._batch_length != len(unit):
+            self.flush()  # clips of another length are another batch
+        self._batch_length = len(unit)
         frames = [self._seen[index] for index in unit]
         # [3, h, w], or [3, L, h, w] for a clip.
         self._batch.append(torch.stack(frames, dim=1) if self._leaf.takes_clips else frames[0])

@@ -56,14 +56,22 @@ def _resolve(
     plan: Plan, planned: PlannedMetric, earlier: Mapping[str, str], search: _Search
 ) -> PlannedMetric:
     sibling = plan.registry.substitutes.get(planned.name, "")
-    choice = earlier.get(planned.requested) if plan.policy.mode == "auto" else None
+    named = plan.policy.custom.keys() & set(_networks(planned))
+    # A file that is named outright is meant, whatever an earlier run did without it.
+    kept = plan.policy.mode == "auto" and not named
+    choice = earlier.get(planned.requested) if kept else None
     if sibling and choice == sibling:
         return _instead(plan, planned, sibling, KEPT, search)
     problem = search.first_problem(planned)
     if problem is None:
         return planned
     # A run that began with the published network cannot go on with another.
-    if plan.policy.mode == "standard" or (sibling and choice == planned.name):
+    if sibling and choice == planned.name:
+        raise MissingWeightsError(
+            f"An unfinished run in this folder began with {planned.name}. {problem.message}",
+            hint=f"{problem.hint or ''} Or start again with --fresh.".strip(),
+        )
+    if plan.policy.mode == "standard":
         raise problem
     if not sibling:
         return replace(planned, missing=f"{problem.short} {problem.hint or ''}".strip())
@@ -73,14 +81,18 @@ def _resolve(
 def _instead(
     plan: Plan, planned: PlannedMetric, sibling: str, why: str, search: _Search
 ) -> PlannedMetric:
-    other = plan_metric(
-        plan.registry,
-        planned.requested,
-        sibling,
-        settings=plan.settings,
-        extent=plan.extent,
-        why=why,
-    )
+    if named := next((other for other in plan.metrics if other.requested == sibling), None):
+        # It has one number a run, by the settings of its own name.
+        other = replace(named, requested=planned.requested, why=why)
+    else:
+        other = plan_metric(
+            plan.registry,
+            planned.requested,
+            sibling,
+            settings=plan.settings,
+            extent=plan.extent,
+            why=why,
+        )
     if problem := search.first_problem(other):
         raise problem
     return other

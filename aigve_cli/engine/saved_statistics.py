@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aigve_cli import __version__
+from aigve_cli.contract import VideoFacts
 from aigve_cli.dataset.textfiles import replacing
 from aigve_cli.engine.plan import (
     PlannedMetric,
@@ -27,11 +29,12 @@ from aigve_cli.engine.plan import (
 )
 from aigve_cli.errors import SetupError, UsageError
 from aigve_cli.lazy import np
+from aigve_cli.statistics.gaussian import moments_to_gaussian
 from aigve_cli.video.views import view_to_text
 from aigve_cli.weights import network_card
 
 if TYPE_CHECKING:
-    from aigve_cli.contract import Floats
+    from aigve_cli.contract import Floats, Sampling
 
 ABOUT = "aigve"
 FORMAT = 1
@@ -77,24 +80,26 @@ def read_statistics_file(path: Path) -> SavedStatistics:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
+        about = json.loads(str(arrays.pop(ABOUT))) if ABOUT in arrays else None
+        if about is not None and not isinstance(about, dict):
+            raise ValueError(f"'{ABOUT}' in it is no object")
     except OSError as error:
         reason = error.strerror or str(error)
         raise UsageError(
             f"--reference-stats {path} cannot be read: {reason}.", hint=hint
         ) from error
-    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(
             f"--reference-stats {path} is no file of statistics: {error}.", hint=hint
         ) from error
-    if ABOUT in arrays:
-        about = json.loads(str(arrays.pop(ABOUT)))
+    if about is not None:
         if about.get("format") != FORMAT:
             raise UsageError(
                 f"--reference-stats {path} has format {about.get('format')}; this version of "
                 f"aigve reads {FORMAT}.",
                 hint="Save the statistics again.",
             )
-        return SavedStatistics(path, digest, about["metrics"], _by_metric(arrays))
+        return SavedStatistics(path, digest, about.get("metrics", {}), _by_metric(arrays))
     if not set(MOMENTS) <= arrays.keys():
         names = ", ".join(sorted(arrays)) or "nothing"
         raise UsageError(f"--reference-stats {path} holds {names}, not mu and sigma.", hint=hint)
@@ -147,21 +152,23 @@ def check_statistics(
         UsageError: Another convention, network, checkpoint or precision; or a file that does not
             say its convention, while the user has not said it either.
     """
+    _check_moments(saved, planned)
     if planned.name not in saved.about:
         named = any(
             "convention" in settings.get(name, {}) for name in (planned.requested, planned.name)
         )
         if not named:
+            say = f"Say it: --set {planned.name}.convention=pytorch-fid for files of pytorch-fid."
+            other = f"{planned.name} reads files of --save-stats."
             raise UsageError(
                 f"{saved.path} holds mu and sigma and does not say how they were made.",
-                hint=f"Say it: --set {planned.name}.convention=pytorch-fid for files of "
-                "pytorch-fid.",
+                hint=say if "convention" in planned.options else other,
             )
         return
     then, now = saved.about[planned.name], _facts(planned, weights, precision)
     differing = [
         f"{what} was {then.get(what)}, is {now[what]}"
-        for what in ("precision", "view", "networks", "requests")
+        for what in ("precision", "view", "networks", "clips", "requests")
         if then.get(what) != now[what]
     ]
     if differing:
@@ -169,6 +176,22 @@ def check_statistics(
             f"{saved.path} does not fit this run of {planned.name}: {differing[0]}.",
             hint="Compute with the same settings and weights, or save the statistics again.",
         )
+
+
+def _check_moments(saved: SavedStatistics, planned: PlannedMetric) -> None:
+    arrays = saved.of(planned) or {}
+    if not planned.metric.reads_moments:
+        return
+    try:
+        gaussian = moments_to_gaussian(arrays["mu"], arrays["sigma"])
+        width = _width(planned) or gaussian.dimensions
+        if gaussian.dimensions != width:
+            raise ValueError(f"a mean of {gaussian.dimensions} numbers instead of {width}")
+    except (KeyError, ValueError) as error:
+        raise UsageError(
+            f"{saved.path} holds no statistics for {planned.name}: {error}.",
+            hint="Save the statistics again.",
+        ) from error
 
 
 def _facts(planned: PlannedMetric, weights: Mapping[str, str], precision: str) -> dict[str, Any]:
@@ -185,9 +208,17 @@ def _facts(planned: PlannedMetric, weights: Mapping[str, str], precision: str) -
             for network, _ in sorted(request_producers(request))
             if network in weights
         },
+        "clips": {name: _unit_to_text(request_sampling(r)) for name, r in requests},
         # Everything that decides a row: output, variant, weights, view and length of a unit.
         "requests": {name: request_key(r, weights) for name, r in requests},
     }
+
+
+def _unit_to_text(sampling: Sampling) -> str:
+    """What must agree of the clips of two sets: the frames of one, not how many there are."""
+    unit = sampling.units(VideoFacts(0, 0, 25.0, 1_000_000))[0].tolist()
+    stride = unit[1] - unit[0] if len(unit) > 1 else 1
+    return f"{len(unit)}-frame, one frame in {stride}, from frame {unit[0]}"
 
 
 def _width(planned: PlannedMetric) -> int:

@@ -137,9 +137,12 @@ def make_plan(
                 why=other.why,
             )
     if save_stats is not None and not dataset.references:
-        output.note("No reference videos: statistics are saved of the input videos themselves.")
         own = tuple(replace(sample, reference=sample.generated) for sample in dataset.samples)
-        dataset = replace(dataset, samples=own)
+        note = (
+            "No reference videos: statistics are saved of the input videos themselves, and every "
+            "distance is that of the set from itself."
+        )
+        dataset = replace(dataset, samples=own, notes=(*dataset.notes, note))
     statistics = read_statistics_file(reference_stats) if reference_stats else None
     needing = [p.requested for p in planned if "reference" in p.metric.card.needs]
     if len(needing) == len(planned) and not dataset.references and statistics is None:
@@ -177,8 +180,8 @@ def announce_plan(plan: Plan, output: Output, precision: str = "fp32") -> list[s
         )
     if precision != "fp32":
         warnings.append(
-            f"--precision {precision} moves features a little (bf16: 0.4 %): values are not those of "
-            "fp32, and not comparable with published ones to the last digits."
+            f"--precision {precision} moves features a little (bf16: 0.4 %): values are not those "
+            "of fp32, and not comparable with published ones to the last digits."
         )
     for warning in warnings:
         output.warn(warning)
@@ -196,7 +199,7 @@ def describe_plan(plan: Plan, output_dir: Path, output: Output) -> list[dict[str
         output.note(line)
     announce_plan(plan, output)
     for name in plan.networks:
-        here = find_weights(network_card(name), plan.policy)
+        here = find_weights(network_card(name), plan.policy, bad_cache_is_missing=True)
         entry = network_card(name).entry()
         absent = f"not here: {entry.file} is fetched when the run begins, {entry.size_text}"
         output.note(f"{name}: {here.path} ({here.origin})" if here else f"{name}: {absent}")

@@ -62,16 +62,21 @@ def options_to_sampling(
                     hint=f"Leave out {metric}.{name}, or {metric}.protocol.",
                 )
         clips |= fixed
-    return clip_sampling(
-        extent,
-        Clips(
-            clips["length"],
-            stride=clips["stride"],
-            offset=clips["offset"],
-            count=clips["clips-per-video"] or None,
-            short=SHORT[str(options["short"])],
-        ),
+    sampling = Clips(
+        clips["length"],
+        stride=clips["stride"],
+        offset=clips["offset"],
+        count=clips["clips-per-video"] or None,
+        short=SHORT[str(options["short"])],
     )
+    needed = sampling.offset + sampling.span
+    if extent.max_seconds is None and (extent.max_frames or needed) < needed:
+        raise UsageError(
+            f"'{metric}' looks at clips that need {needed} frames, and only {extent.max_frames} of "
+            "each video are asked for.",
+            hint="Raise --max-len, or name the other metrics with --metrics.",
+        )
+    return clip_sampling(extent, sampling)
 
 
 def protocol_limit(options: Mapping[str, OptionValue]) -> int | None:

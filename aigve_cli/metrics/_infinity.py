@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from aigve_cli.contract import FeatureSet, Metric, Option, OptionValue, Score
@@ -58,8 +59,8 @@ class FrechetInfinityMetric(Metric):
     def reference_statistics(
         self, reference: FeatureSet, options: Mapping[str, OptionValue]
     ) -> Mapping[str, Floats]:
-        """Mean and covariance of a reference set."""
-        return set_to_statistics(self.unit, reference, self.terms(options))
+        """Mean and covariance of a reference set, divided as `compare` does."""
+        return set_to_statistics(self.unit, reference, replace(self.terms(options), ddof=1))
 
     def compare_with_statistics(
         self,

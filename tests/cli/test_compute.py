@@ -198,7 +198,7 @@ def test_every_record_says_where_it_comes_from(pairs, tmp_path, aigve):
         (["--metrics", "fvd", "--fvd-model", "x"], 4, "there is no file x"),
         (["--metrics", "is", "--gstvqa-model", "x"], 2, "does not have yet"),
         (["--metrics", "is", "--max-len", "0"], 2, "above 0"),
-        (["--metrics", "is,fvd", "--max-len", "8"], 2, "looks at 16 frames at a time"),
+        (["--metrics", "is,fvd", "--max-len", "8"], 2, "clips that need 16 frames"),
         (["--metrics", "fid", "--set", "is-lite0.splitz=2"], 2, "Did you mean splits"),
         (["--metrics", "is", "--fps", "fast"], 2, "native"),
         (["--categories", "nn_based_video"], 2, "No metric of the category"),

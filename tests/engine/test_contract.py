@@ -16,6 +16,7 @@ from aigve_cli.engine.plan import (
     request_producers,
     request_sampling,
 )
+from aigve_cli.errors import UsageError
 from aigve_cli.registry import registry
 from aigve_cli.weights import network_card
 from tests.conftest import process_environment
@@ -109,6 +110,72 @@ def test_single_videos_give_finite_numbers_or_a_reason(metric):
         for features in (SampleFeatures(generated, reference), SampleFeatures(generated)):
             score = metric.score(features, Sample("a", None), defaults(metric))
             assert bool(score.reason) != bool(score.values)
+
+
+# waits for: fvd-infinity saves a covariance by the convention's divisor, and compares by rows - 1.
+def test_saved_statistics_stand_for_the_reference_set(metric):
+    if not metric.saves_statistics():
+        pytest.skip("compares with no saved statistics")
+    generated, reference = made_up(metric, 1, 5), made_up(metric, 2, 4)
+    options = defaults(metric)
+    statistics = metric.reference_statistics(reference, options)
+    assert all(isinstance(array, np.ndarray) for array in statistics.values())
+    assert not metric.reads_moments or {"mu", "sigma"} <= statistics.keys()
+    found = metric.compare_with_statistics(generated, statistics, options)
+    expected = metric.compare(generated, reference, options)
+    assert found.values.keys() == expected.values.keys()
+    for name, value in expected.values.items():
+        # The root of a covariance of fewer rows than dimensions, instead of its factor: 1e-16 of a
+        # matrix is 1e-8 of its root.
+        assert found.values[name] == pytest.approx(value, rel=1e-8)
+    for name in ("noise_floor", "videos", metric.unit, "dimensions"):
+        assert found.details.get(name) == expected.details.get(name)
+    with pytest.raises(ValueError, match="at least 2 reference videos"):
+        metric.reference_statistics(made_up(metric, 2, 1), options)
+    assert metric.compare_with_statistics(made_up(metric, 1, 1), statistics, options).reason
+
+
+def test_the_order_of_what_is_looked_at_does_not_change_a_set(metric):
+    """The engine sorts a set by content; what is read of it twice must be the same twice."""
+    if not metric.compares_sets():
+        pytest.skip("scores single videos only")
+    sides = made_up(metric, 1, 5), made_up(metric, 2, 4)
+    first, second = (metric.compare(*sides, defaults(metric)) for _ in range(2))
+    assert first == second
+
+
+def test_a_sibling_stands_in_for_a_metric_of_the_same_kind():
+    for standard, sibling in registry().substitutes.items():
+        ours, theirs = (registry().metrics[name].card for name in (standard, sibling))
+        assert ours.category == theirs.category
+        assert ours.needs == theirs.needs
+        assert [value.better for value in ours.values] == [value.better for value in theirs.values]
+        for producer in networks_of(sibling):
+            assert network_card(producer).entry().embedded
+
+
+def networks_of(name):
+    metric = registry().metrics[name]()
+    requests = metric.requests(defaults(metric), Extent()).values()
+    producers = {producer for request in requests for producer, _ in request_producers(request)}
+    return [producer for producer in producers if network_card(producer).weights]
+
+
+def requests_or_refusal(metric, options):
+    try:
+        return metric.requests(options, Extent()), ""
+    except UsageError as error:
+        return {}, error.message
+
+
+def test_every_choice_of_every_option_is_planned_or_refused_by_name(metric):
+    for option in metric.card.options:
+        for choice in option.choices:
+            options = {**defaults(metric), option.name: choice}
+            requests, refusal = requests_or_refusal(metric, options)
+            assert requests or f"{metric.card.name}.{option.name}={choice}" in refusal
+            for request in requests.values():
+                assert request_key(request, {})
 
 
 def test_metrics_load_without_numpy_or_torch():

@@ -176,7 +176,7 @@ def test_protocols_have_the_frames_that_they_need(protocol, frames):
     (metric,) = planned("fvd", settings={"fvd": {"protocol": protocol}})
     sampling = metric.requests["clips"].sources[0].sampling
     assert sampling.limit == frames
-    with pytest.raises(UsageError, match="frames at a time"):
+    with pytest.raises(UsageError, match=f"need {frames} frames"):
         planned(
             "fvd",
             settings={"fvd": {"protocol": protocol}},

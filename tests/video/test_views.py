@@ -6,8 +6,15 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from aigve_cli.contract import Normalise, Resize
-from aigve_cli.video.views import frame_to_host_view, frames_to_view, split_view, view_to_text
+from aigve_cli.contract import CentreCrop, Normalise, Resize, ResizeShorter, Scale, Truncate
+from aigve_cli.metrics._i3d import CONVENTIONS
+from aigve_cli.video.views import (
+    frame_to_host_view,
+    frames_to_view,
+    shorter_side_size,
+    split_view,
+    view_to_text,
+)
 
 UINT8 = Resize(height=24, width=32, resampler="torch-bilinear-antialias-uint8")
 CUBIC = Resize(height=24, width=32, resampler="pil-bicubic")
@@ -126,3 +133,129 @@ def test_pictures_of_a_few_pixels(size):
         assert (frame_to_host_view(frame, (step,)) == 77).all()
     for step in (PLAIN, SMOOTH):
         assert (frames_to_view(torch.from_numpy(frame)[None], (step,)) - 77).abs().max() < 1e-4
+
+
+def tf1_bilinear(frame, height, width):
+    """TensorFlow 1's definition, pixel by pixel: [H, W, 3] → float64 [height, width, 3]."""
+
+    def neighbours(index, length, size):
+        place = index * length / size
+        before = int(np.floor(place))
+        return before, min(before + 1, length - 1), place - before
+
+    rows, columns = frame.shape[:2]
+    seen = np.zeros((height, width, 3))
+    for y in range(height):
+        top, bottom, down = neighbours(y, rows, height)
+        for x in range(width):
+            left, right, along = neighbours(x, columns, width)
+            upper, lower = (
+                frame[row, left] + (frame[row, right].astype(float) - frame[row, left]) * along
+                for row in (top, bottom)
+            )
+            seen[y, x] = upper + (lower - upper) * down
+    return seen
+
+
+@pytest.mark.parametrize(
+    "size", [(24, 32), (47, 71), (94, 142), (53, 60), (1, 1), (47, 100), (7, 200)]
+)
+def test_tf1_bilinear_is_its_definition(frames, size):
+    seen = frames_to_view(torch.from_numpy(frames[:1]), (Resize(*size, "tf1-bilinear"),))
+    expected = tf1_bilinear(frames[0], *size)
+    # Places are float32: up to 71 columns, an error of 4e-6 of a step of up to 255.
+    assert np.abs(seen[0].permute(1, 2, 0).numpy() - expected).max() < 2e-3
+
+
+def test_tf1_bilinear_aligns_corners_where_torch_aligns_centres(frames):
+    batch = torch.from_numpy(frames)
+    tensorflow = frames_to_view(batch, (Resize(94, 142, "tf1-bilinear"),))
+    assert torch.equal(tensorflow[:, :, ::2, ::2], channels_first(frames).float())
+    plain = frames_to_view(batch, (Resize(94, 142, "torch-bilinear"),))
+    assert (tensorflow - plain).abs().max() > 10
+
+
+def test_pil_bicubic_float_keeps_fractions_and_the_range():
+    frame = np.zeros((12, 12, 3), np.uint8)
+    frame[:, 6:] = (255, 128, 1)
+    step = Resize(17, 17, "pil-bicubic-float")
+    seen = frame_to_host_view(frame, (step,))
+    assert seen.dtype == np.float32
+    assert seen.shape == (17, 17, 3)
+    for index in range(3):
+        channel = Image.fromarray(frame[:, :, index].astype(np.float32))
+        free = np.asarray(channel.resize((17, 17), Image.Resampling.BICUBIC))
+        assert free.min() < 0, "the weights leave the range on this edge"
+        assert np.array_equal(seen[:, :, index], free.clip(0, 255))
+    assert seen.min() == 0
+    assert seen.max() == 255
+    assert (seen != np.round(seen)).any()
+    # The device takes what the CPU made, without another rounding.
+    assert np.array_equal(frames_to_view(torch.from_numpy(seen[None]), ())[0, 2], seen[:, :, 2])
+
+
+@pytest.mark.parametrize(
+    ("picture", "size", "expected"),
+    [
+        ((48, 64), 24, (24, 32)),
+        ((64, 48), 24, (32, 24)),
+        ((47, 71), 24, (24, 37)),
+        ((71, 47), 24, (37, 24)),
+        ((50, 50), 128, (128, 128)),
+        ((256, 455), 224, (224, 399)),
+    ],
+)
+def test_the_shorter_side_and_the_other_rounded_up(picture, size, expected):
+    assert shorter_side_size(*picture, size) == expected
+    frame = np.random.default_rng(1).integers(0, 256, (1, *picture, 3), dtype=np.uint8)
+    for resampler, antialias in (("torch-bilinear", False), ("torch-bilinear-antialias", True)):
+        seen = frames_to_view(torch.from_numpy(frame), (ResizeShorter(size, resampler),))
+        own = interpolate(
+            channels_first(frame).float(),
+            size=expected,
+            mode="bilinear",
+            align_corners=False,
+            antialias=antialias,
+        )
+        assert torch.equal(seen, own)
+
+
+@pytest.mark.parametrize(
+    ("size", "top", "left"),
+    [((47, 71), 0, 0), ((46, 70), 0, 0), ((45, 66), 1, 2), ((8, 8), 19, 31)],
+)
+def test_a_crop_is_from_the_middle(frames, size, top, left):
+    seen = frames_to_view(torch.from_numpy(frames), (CentreCrop(*size),))
+    height, width = size
+    expected = frames[:, top : top + height, left : left + width].transpose(0, 3, 1, 2)
+    assert np.array_equal(seen.numpy(), expected)
+
+
+def test_scaling_divides_first_and_truncating_is_towards_0():
+    values = torch.tensor([0.0, 1.0, 7.0, 254.0, 255.0])
+    batch = values.view(1, 1, 5, 1).expand(1, 1, 5, 3)
+    seen = frames_to_view(batch, (Scale(255.0, 255.0),))[0, 0, 0]
+    assert torch.equal(seen, values / 255.0 * 255.0)
+    negative = frames_to_view(batch, (Normalise((3.5,) * 3, (2.0,) * 3), Truncate()))[0, 0, 0]
+    assert negative.tolist() == [-1.0, -1.0, 1.0, 125.0, 125.0]
+
+
+@pytest.mark.parametrize("size", [(47, 71), (90, 60), (128, 128), (150, 260)])
+def test_the_view_of_cd_fvd_step_by_step(size):
+    """As the package does it: floats of 0..1, a crop of 128, uint8, and I3D's squash."""
+    frames = np.random.default_rng(7).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    height, width = size
+    shorter = min(size)
+    small = -(-height * 128 // shorter), -(-width * 128 // shorter)
+    floats = torch.from_numpy(frames.astype(np.float32) / np.float32(255)).permute(0, 3, 1, 2)
+    floats = interpolate(floats, size=small, mode="bilinear", align_corners=False, antialias=True)
+    top, left = (small[0] - 128) // 2, (small[1] - 128) // 2
+    floats = floats[:, :, top : top + 128, left : left + 128]
+    pixels = (floats.numpy() * np.float32(255)).astype(np.uint8)
+    squashed = interpolate(
+        torch.from_numpy(pixels).float(), size=(224, 224), mode="bilinear", align_corners=False
+    )
+    expected = 2 * squashed.numpy() / 255 - 1
+    seen = frames_to_view(torch.from_numpy(frames), CONVENTIONS["cd-fvd"].view).numpy()
+    # Only the last step rounds in another order.
+    assert np.abs(seen - expected).max() < 1e-6
