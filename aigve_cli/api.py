@@ -29,7 +29,7 @@ from aigve_cli.engine.saved_statistics import (
     write_statistics_file,
 )
 from aigve_cli.engine.setup import Plan, announce_plan, make_plan
-from aigve_cli.errors import UsageError
+from aigve_cli.errors import EXIT_FAILED, EXIT_PARTIAL, UsageError
 from aigve_cli.output import Output
 from aigve_cli.results import records
 from aigve_cli.results.document import (
@@ -68,10 +68,11 @@ class Results:
         """The number called ``name``, None where it has a reason instead.
 
         Raises:
-            KeyError: No metric of the run gives such a value.
+            KeyError: No metric of the run gives such a value: ``fid`` is never that of another
+                network, under whose name it stands.
         """
         for record in self.document["results"]:
-            if name in (record["value_name"], record["requested"]):
+            if name == record["value_name"]:
                 value: float | None = record["value"]
                 return value
         known = ", ".join(record["value_name"] for record in self.document["results"])
@@ -226,25 +227,29 @@ def run_plan(
         "device": device,
         "precision": precision,
         "torch": records.package_version("torch"),
+        "pillow": records.package_version("pillow"),
         "ffmpeg": ffmpeg_version(),
     }
     journal = Journal(output_dir, settings, fresh=fresh)
     try:
         resolved = resolve_plan(plan, earlier=journal.choices)
         plan, located = resolved.plan, resolved.located
+        weights = {name: here.sha256 for name, here in located.items()}
         warnings = announce_plan(plan, output, precision)
+        if plan.statistics:
+            more = _check_statistics(plan, plan.statistics, weights, precision)
+            for warning in more:
+                output.warn(warning)
+            warnings += more
         journal.begin(
             {
                 "extent": asdict(plan.extent),
                 "metrics": {planned.requested: planned.name for planned in plan.computed},
-                "networks": {name: here.sha256 for name, here in located.items()},
+                "networks": weights,
             }
         )
         processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
         workers = decode_workers or max(2, min(8, processors // 2))
-        weights = {name: here.sha256 for name, here in located.items()}
-        if plan.statistics:
-            _check_statistics(plan, plan.statistics, weights, precision)
         looker = Looker(
             planned=plan.computed,
             weights=weights,
@@ -271,11 +276,17 @@ def run_plan(
             run.score_samples(progress)
         document = run_to_document(plan, run, located, device, precision, warnings)
         write_document(plan, document, output_dir)
-        if plan.save_statistics:
-            saved = reference_statistics(run)
-            write_statistics_file(plan.save_statistics, saved, weights=weights, precision=precision)
-            output.note(f"Statistics of {', '.join(saved)}: {plan.save_statistics}")
         exit_code = document_to_exit_code(document, strict=strict)
+        if plan.save_statistics:
+            saved, problems = reference_statistics(run)
+            for problem in problems:
+                output.warn(f"--save-stats: {problem}")
+            if saved:
+                target = plan.save_statistics
+                write_statistics_file(target, saved, weights=weights, precision=precision)
+                output.note(f"Statistics of {', '.join(saved)}: {target}")
+            if problems:
+                exit_code = max(exit_code, EXIT_PARTIAL if saved else EXIT_FAILED)
         keep = keep_features or bool(document["counts"]["failed"])
         size = journal.feature_bytes()
         journal.finish(keep_features=keep)
@@ -303,17 +314,21 @@ def _path(value: Path | str | None) -> Path | None:
 
 def _check_statistics(
     plan: Plan, statistics: SavedStatistics, weights: Mapping[str, str], precision: Precision
-) -> None:
-    """Refuse a file of statistics that is of no use, before anything is decoded."""
+) -> list[str]:
+    """Refuse a file of statistics that is of no use, before anything is decoded or replaced."""
     useful = [planned for planned in plan.computed if statistics.of(planned) is not None]
     if not useful:
         names = ", ".join(planned.name for planned in plan.computed)
         have = ", ".join(filter(None, statistics.arrays)) or "a mean and a covariance"
         raise UsageError(f"{statistics.path} holds {have}: of no use to {names}.")
-    for planned in useful:
+    settings = plan.settings
+    notes = [
         check_statistics(
-            statistics, planned, weights=weights, precision=precision, settings=plan.settings
+            statistics, planned, weights=weights, precision=precision, settings=settings
         )
+        for planned in useful
+    ]
+    return list(dict.fromkeys(note for notes_of_one in notes for note in notes_of_one))
 
 
 def _loader(

@@ -123,7 +123,10 @@ class Resize:
 
 @dataclass(frozen=True)
 class ResizeShorter:
-    """Resize so that the shorter side is ``size`` pixels; the other is rounded up."""
+    """Resize so that the shorter side is ``size`` pixels; the other is rounded up.
+
+    In float64 and with the steps of VideoGPT's code, whose round-off makes 225 of some 224.
+    """
 
     size: int
     resampler: Literal["torch-bilinear", "torch-bilinear-antialias"]
@@ -134,13 +137,19 @@ class ResizeShorter:
 
 @dataclass(frozen=True)
 class CentreCrop:
-    """Cut ``height`` x ``width`` pixels from the middle; odd margins leave more at the end."""
+    """Cut ``height`` x ``width`` pixels from the middle.
+
+    Of an odd margin, the larger half is at the end (``floor``), or as torchvision rounds it
+    (``half-even``: 29.5 becomes 30, 28.5 becomes 28).
+    """
 
     height: int
     width: int
+    odd: Literal["floor", "half-even"] = "floor"
 
     def __str__(self) -> str:
-        return f"centre crop {self.height}x{self.width}"
+        rounded = "" if self.odd == "floor" else f" {self.odd}"
+        return f"centre crop {self.height}x{self.width}{rounded}"
 
 
 @dataclass(frozen=True)
@@ -157,11 +166,13 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Truncate:
-    """Drop what is behind the decimal point, as a conversion to uint8 does."""
+class Quantise:
+    """To whole numbers: ``truncate`` as a plain conversion to uint8 does, or ``round``."""
+
+    how: Literal["truncate", "round"]
 
     def __str__(self) -> str:
-        return "truncate to whole numbers"
+        return f"{self.how} to whole numbers"
 
 
 @dataclass(frozen=True)
@@ -175,7 +186,7 @@ class Normalise:
         return f"normalise mean={_floats(self.mean)} std={_floats(self.std)}"
 
 
-Step = Resize | ResizeShorter | CentreCrop | Scale | Truncate | Normalise
+Step = Resize | ResizeShorter | CentreCrop | Scale | Quantise | Normalise
 View = tuple[Step, ...]
 """Named steps from uint8 RGB frames at native size to a network's input. ``()`` is native."""
 
@@ -401,6 +412,10 @@ class Metric:
     ) -> Score:
         """The score of the generated set, against the reference set where one is needed."""
         raise NotImplementedError
+
+    def most_videos(self, options: Mapping[str, OptionValue]) -> int | None:
+        """Videos a side that are compared, the first by content; None takes all."""
+        return None
 
     def reference_statistics(
         self, reference: FeatureSet, options: Mapping[str, OptionValue]

@@ -5,7 +5,8 @@
 Prints markdown. `--quick` takes small inputs and one round, `--full` adds a Fréchet distance of
 10,000 rows (minutes). Run it in the project's environment, with its test dependencies (OpenCV).
 The benchmarks are `fused`, `frechet`, `memory`, `startup`, `decode`, `prefetch`, `resize`,
-`forward` and `many`. Real clips are decoded too where `AIGVE_TEST_MEDIA` names a folder of them.
+`forward`, `many`, `networks`, `peers` and `published`. Real clips are decoded too where
+`AIGVE_TEST_MEDIA` names a folder of them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import measure
 from measure import Rows, aigve, cpu, interleaved, mb, script, table, wall
+from peers import beside_peers, five_metrics
 
 METRICS = ("fid-lite0", "is-lite0", "kid-lite0", "fvd-lite0")
 PARTIAL = (0, 1, 3)
@@ -277,9 +279,34 @@ def many(setting: Setting) -> str:
     return f"Two frames each of 64 x 48, fid-lite0.\n\n{table(header, rows)}"
 
 
+def networks(setting: Setting) -> str:
+    """Networks as the engine loads them beside their plain form."""
+    return measure.run(script("networks.py")).output
+
+
+def peers(setting: Setting) -> str:
+    """FID and IS as published, beside pytorch-fid and torch-fidelity."""
+    sizes = [(2, 12)] if setting.quick else [(2, 12), (10, 20)]
+    # Half an hour a round.
+    sizes += [(100, 20)] if setting.full else []
+    return "\n\n".join(
+        beside_peers(setting.folder, videos=videos, frames=frames, rounds=setting.rounds)
+        for videos, frames in sizes
+    )
+
+
+def published(setting: Setting) -> str:
+    """Five published metrics in one run, beside five runs and beside the forwards alone."""
+    pairs = 2 if setting.quick else 6
+    return five_metrics(setting.folder, pairs=pairs, frames=32, rounds=setting.rounds)
+
+
+FUNCTIONS = (
+    *(fused, frechet, memory, startup, decode, prefetch, resize, forward, many),
+    *(networks, peers, published),
+)
 BENCHMARKS: dict[str, Callable[[Setting], str]] = {
-    function.__name__: function
-    for function in (fused, frechet, memory, startup, decode, prefetch, resize, forward, many)
+    function.__name__: function for function in FUNCTIONS
 }
 
 

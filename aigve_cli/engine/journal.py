@@ -82,7 +82,7 @@ class Journal:
 
     Args:
         folder: The output folder; made if it is not there.
-        settings: What must be the same for a run to go on: device, precision, weights, extent.
+        settings: What must be the same for a run to go on: device, precision, versions.
         fresh: Replace what an earlier run left.
 
     Raises:

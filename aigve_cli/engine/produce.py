@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "tf32", "bf16"]
 Function = Callable[[Any], Mapping[str, Any]]
 
-BATCH_PIXELS = {"cpu": 4 * 224 * 224, "cuda": 64 * 224 * 224}
+BATCH_PIXELS = {"cpu": 6 * 224 * 224, "cuda": 64 * 224 * 224}
 """Pixels of an automatic batch. A constant, so that a batch never depends on what else runs.
 
 On the CPU larger batches are slower: their activations pass the size up to which the allocator

@@ -74,7 +74,7 @@ def _resolve(
     if plan.policy.mode == "standard":
         raise problem
     if not sibling:
-        return replace(planned, missing=f"{problem.short} {problem.hint or ''}".strip())
+        return replace(planned, missing=problem.short)
     return _instead(plan, planned, sibling, problem.short, search)
 
 

@@ -19,7 +19,6 @@ from aigve_cli.engine.plan import (
     score_key,
 )
 from aigve_cli.engine.scores import guarded, json_to_score, score_to_json
-from aigve_cli.errors import UsageError
 from aigve_cli.output import Progress
 
 if TYPE_CHECKING:
@@ -170,8 +169,9 @@ class Run:
             if record.status == "ok" and self.too_short(planned, record, role) is None:
                 members.append((record.content, sample.name, record))
         members.sort(key=lambda member: member[:2])
+        most = planned.metric.most_videos(planned.options)
         return StoredSet(
-            [record for _, _, record in members],
+            [record for _, _, record in members[:most]],
             lambda record: self._features(planned, record, role),
         )
 
@@ -235,7 +235,9 @@ class Run:
         if planned.roles() & {"reference", "each"}:
             reference = self.set_of(planned, "reference")
         if not len(generated):
-            score = Score.missing("no generated video could be used")
+            some = any(sample.generated for sample in self.samples)
+            why = "no generated video could be used" if some else "there are no generated videos"
+            score = Score.missing(why)
         elif "reference" in planned.metric.card.needs and not reference:
             score = Score.missing("no reference video could be used")
         else:
@@ -246,28 +248,22 @@ class Run:
         return score, generated, reference
 
 
-def reference_statistics(run: Run) -> dict[str, tuple[PlannedMetric, Mapping[str, Any]]]:
-    """The statistics of the reference set, by metric, of those metrics that have some.
-
-    Raises:
-        UsageError: No metric has statistics to save, or its set is too small for them.
-    """
+def reference_statistics(
+    run: Run,
+) -> tuple[dict[str, tuple[PlannedMetric, Mapping[str, Any]]], list[str]]:
+    """The statistics of the reference set by metric, and why some metrics have none."""
     found: dict[str, tuple[PlannedMetric, Mapping[str, Any]]] = {}
+    problems = []
     for planned in run.planned:
         metric = planned.metric
         if metric.saves_statistics() and planned.name not in found:
             try:
                 reference = run.set_of(planned, "reference")
-                found[planned.name] = (
-                    planned,
-                    metric.reference_statistics(reference, planned.options),
-                )
+                statistics = metric.reference_statistics(reference, planned.options)
+                found[planned.name] = planned, statistics
             except ValueError as error:
-                raise UsageError(f"--save-stats: {planned.name} {error}.") from error
-    if not found:
-        names = ", ".join(planned.name for planned in run.planned)
-        raise UsageError(f"--save-stats: {names} compare with no reference set.")
-    return found
+                problems.append(f"{planned.name} {error}.")
+    return found, problems
 
 
 class StoredSet:

@@ -145,8 +145,11 @@ def check_statistics(
     weights: Mapping[str, str],
     precision: str,
     settings: Settings,
-) -> None:
+) -> list[str]:
     """Refuse statistics that were made in another way than this metric looks at videos now.
+
+    Returns:
+        What a reader of the number should know: how much of the videos they were made of.
 
     Raises:
         UsageError: Another convention, network, checkpoint or precision; or a file that does not
@@ -158,17 +161,18 @@ def check_statistics(
             "convention" in settings.get(name, {}) for name in (planned.requested, planned.name)
         )
         if not named:
-            say = f"Say it: --set {planned.name}.convention=pytorch-fid for files of pytorch-fid."
+            conventions = _choices(planned, "convention")
+            say = f"Say it: --set {planned.name}.convention=C, C one of {', '.join(conventions)}."
             other = f"{planned.name} reads files of --save-stats."
             raise UsageError(
                 f"{saved.path} holds mu and sigma and does not say how they were made.",
-                hint=say if "convention" in planned.options else other,
+                hint=say if conventions else other,
             )
-        return
+        return [f"{saved.path} does not say how its statistics were made."]
     then, now = saved.about[planned.name], _facts(planned, weights, precision)
     differing = [
         f"{what} was {then.get(what)}, is {now[what]}"
-        for what in ("precision", "view", "networks", "clips", "requests")
+        for what in ("version", "precision", "view", "networks", "clips", "requests")
         if then.get(what) != now[what]
     ]
     if differing:
@@ -176,6 +180,16 @@ def check_statistics(
             f"{saved.path} does not fit this run of {planned.name}: {differing[0]}.",
             hint="Compute with the same settings and weights, or save the statistics again.",
         )
+    return [
+        f"{saved.path} was made of '{then['sampling'][name]}'; {planned.name} now takes '{text}'."
+        for name, text in now["sampling"].items()
+        if then["sampling"][name] != text
+    ]
+
+
+def _choices(planned: PlannedMetric, option: str) -> list[str]:
+    options = planned.metric.card.options
+    return [str(choice) for known in options if known.name == option for choice in known.choices]
 
 
 def _check_moments(saved: SavedStatistics, planned: PlannedMetric) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aigve_cli.contract import Extent, Request, VideoFacts
+from aigve_cli.contract import Extent, Request, Sample, VideoFacts
 from aigve_cli.dataset.samples import Dataset
 from aigve_cli.engine.plan import (
     PlannedMetric,
@@ -137,12 +137,15 @@ def make_plan(
                 why=other.why,
             )
     if save_stats is not None and not dataset.references:
-        own = tuple(replace(sample, reference=sample.generated) for sample in dataset.samples)
-        note = (
-            "No reference videos: statistics are saved of the input videos themselves, and every "
-            "distance is that of the set from itself."
-        )
+        # They are the reference set themselves, and there is nothing to compare with it.
+        own = tuple(Sample(s.name, None, s.generated) for s in dataset.samples)
+        note = "There are no reference videos: --save-stats takes the input videos as such."
         dataset = replace(dataset, samples=own, notes=(*dataset.notes, note))
+    if save_stats is not None and not any(p.metric.saves_statistics() for p in planned):
+        names = ", ".join(p.requested for p in planned)
+        raise UsageError(f"--save-stats: {names} compare with no reference set.")
+    if save_stats is not None and not save_stats.parent.is_dir():
+        raise UsageError(f"--save-stats {save_stats}: there is no folder {save_stats.parent}.")
     statistics = read_statistics_file(reference_stats) if reference_stats else None
     needing = [p.requested for p in planned if "reference" in p.metric.card.needs]
     if len(needing) == len(planned) and not dataset.references and statistics is None:

@@ -12,10 +12,13 @@ MIN_LENGTH = 9
 """Frames that I3D needs: three strides of 2 over time, then a window of 2."""
 NO_PROTOCOL = "none"
 PROTOCOL_VIDEOS = 2048
-PROTOCOLS: Mapping[str, Mapping[str, int]] = {
-    "fvd2048-16f": {"length": 16, "stride": 1},
-    "fvd2048-128f": {"length": 128, "stride": 1},
-    "fvd2048-128f-subsample8f": {"length": 16, "stride": 8},
+PROTOCOLS: Mapping[str, Mapping[str, OptionValue]] = {
+    name: {"length": length, "stride": stride, "clips-per-video": 1, "short": "drop"}
+    for name, length, stride in (
+        ("fvd2048-16f", 16, 1),
+        ("fvd2048-128f", 128, 1),
+        ("fvd2048-128f-subsample8f", 16, 8),
+    )
 }
 SHORT: Mapping[str, Short] = {"drop": "drop", "loop": "loop", "repeat": "repeat"}
 OPTIONS = (
@@ -38,7 +41,7 @@ OPTIONS = (
 )
 SETS_DEVIATION = (
     "Both sides' clips begin at `offset`; StyleGAN-V takes an unseeded random clip of each real "
-    "video."
+    "video, of data that was cropped to squares of 128 or 256 pixels before."
 )
 
 
@@ -50,24 +53,24 @@ def options_to_sampling(
     Raises:
         UsageError: A protocol was named, and something that it decides was set otherwise.
     """
-    clips = {name: int(options[name]) for name in ("length", "stride", "clips-per-video", "offset")}
     protocol = str(options["protocol"])
-    if protocol != NO_PROTOCOL:
-        defaults = {option.name: option.default for option in OPTIONS}
-        fixed = {**PROTOCOLS[protocol], "clips-per-video": 1}
-        for name, value in fixed.items():
-            if clips[name] not in (value, defaults[name]):
-                raise UsageError(
-                    f"{metric}.protocol={protocol} has {name}={value}; {clips[name]} was given.",
-                    hint=f"Leave out {metric}.{name}, or {metric}.protocol.",
-                )
-        clips |= fixed
+    fixed = PROTOCOLS.get(protocol, {})
+    defaults = {option.name: option.default for option in OPTIONS}
+    for name, value in fixed.items():
+        if options[name] not in (value, defaults[name]):
+            raise UsageError(
+                f"{metric}.protocol={protocol} has {name}={value}; {options[name]} was given.",
+                hint=f"Leave out {metric}.{name}, or {metric}.protocol.",
+            )
+    chosen = {**options, **fixed}
     sampling = Clips(
-        clips["length"],
-        stride=clips["stride"],
-        offset=clips["offset"],
-        count=clips["clips-per-video"] or None,
-        short=SHORT[str(options["short"])],
+        int(chosen["length"]),
+        stride=int(chosen["stride"]),
+        offset=int(chosen["offset"]),
+        count=int(chosen["clips-per-video"]) or None,
+        short=SHORT[str(chosen["short"])],
+        # StyleGAN-V leaves out videos that end within the last stride.
+        whole_strides=bool(fixed),
     )
     needed = sampling.offset + sampling.span
     if extent.max_seconds is None and (extent.max_frames or needed) < needed:
@@ -79,12 +82,13 @@ def options_to_sampling(
     return clip_sampling(extent, sampling)
 
 
-def protocol_limit(options: Mapping[str, OptionValue]) -> int | None:
+def protocol_videos(options: Mapping[str, OptionValue]) -> int | None:
     """Videos a side that a protocol takes; None without one."""
     return None if options["protocol"] == NO_PROTOCOL else PROTOCOL_VIDEOS
 
 
-def protocol_note(options: Mapping[str, OptionValue]) -> tuple[str, ...]:
-    """The protocol, for the reader of a number."""
-    protocol = options["protocol"]
-    return () if protocol == NO_PROTOCOL else (f"protocol {protocol}",)
+def clip_notes(options: Mapping[str, OptionValue]) -> tuple[str, ...]:
+    """The protocol and the filling of short videos, for the reader of a number."""
+    protocol, short = options["protocol"], options["short"]
+    notes = [] if protocol == NO_PROTOCOL else [f"protocol {protocol}"]
+    return (*notes, *([] if short == "drop" else [f"short={short}"]))

@@ -42,7 +42,7 @@ def feature_request(metric: str, options: Mapping[str, OptionValue], extent: Ext
         UsageError: The convention is not one of the network.
     """
     network = str(options["features"])
-    chosen = {**options, "convention": _convention(metric, network, str(options["convention"]))}
+    chosen = {**options, "convention": _convention(network, str(options["convention"]), metric)}
     if network == "i3d":
         return _i3d.i3d_request(metric, chosen, extent)
     return _inception.inception_request(chosen, extent, output="features", role="each")
@@ -51,14 +51,14 @@ def feature_request(metric: str, options: Mapping[str, OptionValue], extent: Ext
 def feature_terms(options: Mapping[str, OptionValue]) -> Terms:
     """The protocol's number of videos, and network and convention behind every number."""
     network = str(options["features"])
-    name = _convention("", network, str(options["convention"]))
+    name = _convention(network, str(options["convention"]))
     note = f"{network} features, {name} convention"
     if network == "inception":
         return Terms(notes=(note,))
-    return Terms(limit=_clips.protocol_limit(options), notes=(note, *_clips.protocol_note(options)))
+    return Terms(videos=_clips.protocol_videos(options), notes=(note, *_clips.clip_notes(options)))
 
 
-def _convention(metric: str, network: str, name: str) -> str:
+def _convention(network: str, name: str, metric: str = "metric") -> str:
     if name == STANDARD:
         return {"inception": _inception.DEFAULT, "i3d": _i3d.DEFAULT}[network]
     if name not in _CONVENTIONS[network]:

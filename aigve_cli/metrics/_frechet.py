@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from aigve_cli.contract import FeatureSet, Metric, OptionValue, Sample, SampleFeatures, Score
+from aigve_cli.contract import FeatureSet, OptionValue, Sample, SampleFeatures, Score
 from aigve_cli.lazy import np
 from aigve_cli.metrics._sets import (
     PAIR_NOTE,
     SAVED_NOTE,
     RowsOf,
+    SetMetric,
     Sizes,
     Terms,
     counts,
@@ -31,22 +32,18 @@ EXACT_DEVIATION = (
 )
 
 
-class FrechetMetric(Metric):
+class FrechetMetric(SetMetric):
     """A Fréchet distance: a subclass has a card, a unit, requests and, by option, terms."""
 
     reads_moments = True
     unit: ClassVar[str]
     """What a row is, and the metric's name for its request: ``frames`` or ``clips``."""
 
-    def terms(self, options: Mapping[str, OptionValue]) -> Terms:
-        """What the options decide about the comparison."""
-        return Terms()
-
     def score(
         self, features: SampleFeatures, sample: Sample, options: Mapping[str, OptionValue]
     ) -> Score:
         """Distance of one generated video from its reference video."""
-        reason = pair_too_few(features, self.unit, self.unit)
+        reason = pair_too_few(features, self.unit)
         if reason or features.reference is None:
             return Score.missing(reason or "needs a reference video")
         rows = features.generated[self.unit], features.reference[self.unit]
@@ -73,7 +70,7 @@ class FrechetMetric(Metric):
         if reference is None:
             return Score.missing("needs reference videos")
         terms = self.terms(options)
-        ours, theirs = (RowsOf(side, self.unit, terms.limit) for side in (generated, reference))
+        ours, theirs = (RowsOf(side, self.unit) for side in (generated, reference))
         sizes = {"generated": sizes_of(ours), "reference": sizes_of(theirs)}
         if reason := too_few(self.unit, **sizes):
             return Score.missing(reason)
@@ -95,7 +92,7 @@ class FrechetMetric(Metric):
     ) -> Score:
         """Distance of the generated set from a set of which only statistics are left."""
         terms = self.terms(options)
-        ours = RowsOf(generated, self.unit, terms.limit)
+        ours = RowsOf(generated, self.unit)
         gaussian, known = read_statistics(statistics)
         sizes = {"generated": sizes_of(ours)}
         if reason := too_few(self.unit, **sizes):
@@ -145,7 +142,7 @@ def set_to_statistics(unit: str, reference: FeatureSet, terms: Terms) -> dict[st
     Raises:
         ValueError: The set has fewer than two videos with rows.
     """
-    videos = RowsOf(reference, unit, terms.limit)
+    videos = RowsOf(reference, unit)
     size = sizes_of(videos)
     if reason := too_few(unit, reference=size):
         raise ValueError(reason)

@@ -18,11 +18,11 @@ from aigve_cli.contract import (
     Normalise,
     Option,
     OptionValue,
+    Quantise,
     Request,
     Resize,
     ResizeShorter,
     Scale,
-    Truncate,
     View,
 )
 from aigve_cli.metrics import _clips
@@ -62,7 +62,7 @@ CONVENTIONS: Mapping[str, Convention] = {
             ResizeShorter(128, "torch-bilinear-antialias"),
             CentreCrop(128, 128),
             Scale(255.0),
-            Truncate(),
+            Quantise("truncate"),
             _SQUASH,
             _TO_ONE,
         ),
@@ -91,5 +91,5 @@ def i3d_request(metric: str, options: Mapping[str, OptionValue], extent: Extent)
 def i3d_terms(options: Mapping[str, OptionValue]) -> Terms:
     """The convention's divisor, and what stands behind every number."""
     name = str(options["convention"])
-    notes = (f"{name} convention", *_clips.protocol_note(options))
-    return Terms(CONVENTIONS[name].ddof, _clips.protocol_limit(options), notes)
+    notes = (f"{name} convention", *_clips.clip_notes(options))
+    return Terms(CONVENTIONS[name].ddof, _clips.protocol_videos(options), notes)

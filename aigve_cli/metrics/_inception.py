@@ -56,8 +56,3 @@ def inception_request(
     """An output of the network for the first frames of each video."""
     view = convention_to_view(str(options.get("convention", DEFAULT)))
     return Request(f"{NETWORK}:{output}", (Frames(view, frame_sampling(extent), role),))
-
-
-def convention_note(options: Mapping[str, OptionValue]) -> tuple[str, ...]:
-    """The convention, for the reader of a number."""
-    return (f"{options.get('convention', DEFAULT)} convention",)

@@ -6,26 +6,21 @@ from collections.abc import Mapping
 
 from aigve_cli.contract import (
     FeatureSet,
-    Metric,
     Option,
     OptionValue,
     Sample,
     SampleFeatures,
     Score,
 )
-from aigve_cli.metrics._sets import RowsOf, Terms, are, counts, sizes_of, too_few
+from aigve_cli.metrics._sets import RowsOf, SetMetric, are, counts, sizes_of, too_few
 from aigve_cli.statistics.inception_score import logits_to_inception_score
 from aigve_cli.statistics.intervals import normal_interval, three_digits, verdict
 
 SPLITS = Option("splits", 10, "Parts whose scores are averaged.", minimum=1)
 
 
-class InceptionScoreMetric(Metric):
+class InceptionScoreMetric(SetMetric):
     """An inception score: a subclass has a card and a request ``frames`` for class logits."""
-
-    def terms(self, options: Mapping[str, OptionValue]) -> Terms:
-        """What the options decide about the score."""
-        return Terms()
 
     def score(
         self, features: SampleFeatures, sample: Sample, options: Mapping[str, OptionValue]

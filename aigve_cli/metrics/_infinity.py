@@ -6,9 +6,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from aigve_cli.contract import FeatureSet, Metric, Option, OptionValue, Score
+from aigve_cli.contract import FeatureSet, Option, OptionValue, Score
 from aigve_cli.metrics._frechet import read_statistics, set_to_statistics
-from aigve_cli.metrics._sets import SAVED_NOTE, RowsOf, Sizes, Terms, counts, sizes_of, too_few
+from aigve_cli.metrics._sets import (
+    SAVED_NOTE,
+    RowsOf,
+    SetMetric,
+    Sizes,
+    chosen_rows_note,
+    counts,
+    sizes_of,
+    too_few,
+)
 from aigve_cli.statistics.infinity import MAX_ROWS, rows_to_frechet_infinity
 from aigve_cli.statistics.intervals import three_digits, verdict
 from aigve_cli.statistics.kernel import videos_to_kernel_rows
@@ -30,16 +39,12 @@ CITE = "Chong and Forsyth 2020, Effectively Unbiased FID and Inception Score, ar
 SOURCE = "mchong6/FID_IS_infinity (sizes, shuffles, line)"
 
 
-class FrechetInfinityMetric(Metric):
+class FrechetInfinityMetric(SetMetric):
     """An extrapolated distance: a subclass has a card, a unit, requests and, by option, terms."""
 
     reads_moments = True
     unit: ClassVar[str]
     """What a row is, and the metric's name for its request: ``frames`` or ``clips``."""
-
-    def terms(self, options: Mapping[str, OptionValue]) -> Terms:
-        """What the options decide about the comparison."""
-        return Terms()
 
     def compare(
         self,
@@ -50,7 +55,7 @@ class FrechetInfinityMetric(Metric):
         """Extrapolated distance of the generated set from the reference set."""
         if reference is None:
             return Score.missing("needs reference videos")
-        theirs = RowsOf(reference, self.unit, self.terms(options).limit)
+        theirs = RowsOf(reference, self.unit)
         size = sizes_of(theirs)
         if reason := too_few(self.unit, reference=size):
             return Score.missing(reason)
@@ -80,7 +85,7 @@ class FrechetInfinityMetric(Metric):
         options: Mapping[str, OptionValue],
     ) -> Score:
         terms = self.terms(options)
-        videos = RowsOf(generated, self.unit, terms.limit)
+        videos = RowsOf(generated, self.unit)
         size = sizes_of(videos)
         if size.videos < 4:
             return Score.missing(f"needs at least 4 generated videos; there are {size.videos}")
@@ -90,8 +95,9 @@ class FrechetInfinityMetric(Metric):
                 f"min-size={least} must lie from 2 to {size.videos - 1}, below the number of "
                 "generated videos"
             )
+        sample = videos_to_kernel_rows(videos.labelled(), max_rows=MAX_ROWS)
         result = rows_to_frechet_infinity(
-            videos_to_kernel_rows(videos.labelled(), max_rows=MAX_ROWS),
+            sample,
             reference,
             min_size=least or None,
             points=int(options["points"]),
@@ -101,8 +107,9 @@ class FrechetInfinityMetric(Metric):
             result.value,
             videos=size.videos,
             min_videos=self.card.min_videos,
-            rows=size.rows,
-            dimensions=2 * size.dimensions,
+            # Below two rows a dimension the extrapolation is a guess, not only biased.
+            rows=size.rows // 2,
+            dimensions=size.dimensions,
             unit=self.unit,
         )
         notes = [*terms.remarks(sizes), f"measured {three_digits(result.distances[-1])}"]
@@ -121,5 +128,5 @@ class FrechetInfinityMetric(Metric):
                 "subset_distances": list(result.distances),
                 **counts(self.unit, **sizes),
             },
-            notes=(*notes, *([note] if note else [])),
+            notes=(*notes, *([note] if note else []), *chosen_rows_note(self.unit, sample)),
         )

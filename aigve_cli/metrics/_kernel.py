@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from aigve_cli.contract import (
     FeatureSet,
-    Metric,
     Option,
     OptionValue,
     Sample,
@@ -18,8 +17,9 @@ from aigve_cli.lazy import np
 from aigve_cli.metrics._sets import (
     PAIR_NOTE,
     RowsOf,
+    SetMetric,
     Sizes,
-    Terms,
+    chosen_rows_note,
     counts,
     pair_too_few,
     sizes_of,
@@ -46,7 +46,8 @@ ESTIMATOR_OPTIONS = (
     Option(
         "estimator",
         "all-pairs",
-        "all-pairs is exact and unbiased; subsets averages random subsets, as torch-fidelity does.",
+        "all-pairs is exact and unbiased; subsets averages random subsets, as torch-fidelity does, "
+        "of at most 10,000 rows a side.",
         choices=("all-pairs", "subsets"),
     ),
     Option("subsets", 100, "Number of subsets (estimator=subsets).", minimum=1),
@@ -54,21 +55,17 @@ ESTIMATOR_OPTIONS = (
 )
 
 
-class KernelMetric(Metric):
+class KernelMetric(SetMetric):
     """A kernel distance: a subclass has a card, a unit, requests and, by option, terms."""
 
     unit: ClassVar[str]
     """What a row is, and the metric's name for its request: ``frames`` or ``clips``."""
 
-    def terms(self, options: Mapping[str, OptionValue]) -> Terms:
-        """What the options decide about the comparison."""
-        return Terms()
-
     def score(
         self, features: SampleFeatures, sample: Sample, options: Mapping[str, OptionValue]
     ) -> Score:
         """Distance of one generated video from its reference video, over all pairs of rows."""
-        reason = pair_too_few(features, self.unit, self.unit)
+        reason = pair_too_few(features, self.unit)
         if reason or features.reference is None:
             return Score.missing(reason or "needs a reference video")
         rows = features.generated[self.unit], features.reference[self.unit]
@@ -90,7 +87,7 @@ class KernelMetric(Metric):
         """Distance of the generated set from the reference set, with what it is worth."""
         if reference is None:
             return Score.missing("needs reference videos")
-        theirs = RowsOf(reference, self.unit, self.terms(options).limit)
+        theirs = RowsOf(reference, self.unit)
         size = sizes_of(theirs)
         if reason := too_few(self.unit, reference=size):
             return Score.missing(reason)
@@ -105,7 +102,7 @@ class KernelMetric(Metric):
         Raises:
             ValueError: The set has fewer than two videos with rows.
         """
-        videos = RowsOf(reference, self.unit, self.terms(options).limit)
+        videos = RowsOf(reference, self.unit)
         size = sizes_of(videos)
         if reason := too_few(self.unit, reference=size):
             raise ValueError(reason)
@@ -140,7 +137,7 @@ class KernelMetric(Metric):
         options: Mapping[str, OptionValue],
     ) -> Score:
         terms = self.terms(options)
-        videos = RowsOf(generated, self.unit, terms.limit)
+        videos = RowsOf(generated, self.unit)
         sizes = {"generated": sizes_of(videos), "reference": their_size}
         if reason := too_few(self.unit, **sizes):
             return Score.missing(reason)
@@ -154,15 +151,15 @@ class KernelMetric(Metric):
             **counts(self.unit, **sizes),
         }
         if options.get("estimator") == "subsets":
-            count, size = int(options["subsets"]), int(options["subset-size"])
-            if size > min(len(ours.rows), len(theirs.rows)):
+            count, drawn = int(options["subsets"]), int(options["subset-size"])
+            if drawn > min(len(ours.rows), len(theirs.rows)):
                 return Score.missing(
-                    f"subsets of {size} {self.unit} need as many a side; there are "
+                    f"subsets of {drawn} {self.unit} need as many a side; there are "
                     f"{len(ours.rows)} generated and {len(theirs.rows)} reference {self.unit} "
                     f"(--set {self.card.name}.subset-size=N, or estimator=all-pairs)"
                 )
             value, deviation = rows_to_kernel_subsets(
-                ours.rows, theirs.rows, subsets=count, size=size
+                ours.rows, theirs.rows, subsets=count, size=drawn
             )
             details |= {"all_pairs": result.value, "subset_deviation": deviation}
             # As wide as that of all pairs, to first order.
@@ -170,7 +167,7 @@ class KernelMetric(Metric):
                 bound - result.value + value
                 for bound in (result.interval.low, result.interval.high)
             ]
-            notes.append(f"± {deviation:.3g} over {count} subsets of {size}")
+            notes.append(f"± {deviation:.3g} over {count} subsets of {drawn}")
         note = verdict(
             value,
             videos=min(size.videos for size in sizes.values()),
@@ -178,8 +175,7 @@ class KernelMetric(Metric):
             noise_floor=floor,
         )
         notes += [note] if note else []
-        if any(sample.total > len(sample.rows) for sample in (ours, theirs)):
-            notes.append(f"computed on {MAX_ROWS} {self.unit} a side, chosen by hash")
+        notes += chosen_rows_note(self.unit, ours, theirs)
         return Score(
             values={self.card.name: value},
             standard_errors={self.card.name: result.standard_error},
@@ -189,9 +185,11 @@ class KernelMetric(Metric):
 
 
 def _noise_floor(videos: RowsOf) -> float | None:
-    """Kernel distance of a set's even-numbered videos from its odd-numbered ones."""
-    halves = [[v for i, v in enumerate(videos.labelled()) if i % 2 == half] for half in (0, 1)]
-    samples = [videos_to_kernel_rows(half) for half in halves if half]
-    if len(samples) < 2 or min(len(sample.rows) for sample in samples) < 2:
+    """Kernel distance of a set's even-numbered videos from its odd-numbered ones, if it has two."""
+    halves = [
+        videos_to_kernel_rows(v for i, v in enumerate(videos.labelled()) if i % 2 == half)
+        for half in (0, 1)
+    ]
+    if min(len(half.rows) for half in halves) < 2:
         return None
-    return rows_to_unbiased_mmd(samples[0].rows, samples[1].rows)
+    return rows_to_unbiased_mmd(halves[0].rows, halves[1].rows)

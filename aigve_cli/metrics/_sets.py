@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aigve_cli.contract import FeatureSet, SampleFeatures
+from aigve_cli.contract import FeatureSet, Metric, OptionValue, SampleFeatures
 from aigve_cli.lazy import np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from aigve_cli.statistics.kernel import KernelRows
 
     Rows = NDArray[np.floating[Any]]
 
@@ -24,47 +26,49 @@ class Terms:
 
     Attributes:
         ddof: Covariances are divided by ``rows - ddof``.
-        limit: At most so many videos a side; None takes all.
+        videos: Videos a side that the number is defined for; None takes all there are.
         notes: Sentences that stand first behind every number of a set.
     """
 
     ddof: int = 1
-    limit: int | None = None
+    videos: int | None = None
     notes: tuple[str, ...] = ()
 
     def remarks(self, sizes: Mapping[str, Sizes]) -> tuple[str, ...]:
-        """The notes, and that there are fewer videos than the limit is made for."""
+        """The notes, and that there are fewer videos than the number is defined for."""
         fewest = min(size.videos for size in sizes.values())
-        if self.limit is None or fewest >= self.limit:
+        if self.videos is None or fewest >= self.videos:
             return self.notes
-        return (*self.notes, f"on {fewest} videos a side instead of {self.limit}")
+        return (*self.notes, f"on {fewest} videos a side instead of {self.videos}")
+
+
+class SetMetric(Metric):
+    """A metric of whole sets, whose options decide on what terms they are compared."""
+
+    def terms(self, options: Mapping[str, OptionValue]) -> Terms:
+        """What the options decide; by default, the convention is said behind every number."""
+        convention = options.get("convention")
+        return Terms(notes=(f"{convention} convention",) if convention else ())
+
+    def most_videos(self, options: Mapping[str, OptionValue]) -> int | None:
+        """Videos a side that are compared."""
+        return self.terms(options).videos
 
 
 @dataclass(frozen=True)
 class RowsOf:
-    """One request's arrays of a set's videos, as often as wanted; videos without rows left out.
-
-    Attributes:
-        videos: The set.
-        request: The metric's name for the request.
-        limit: Take no more than the first so many videos with rows; None takes all.
-    """
+    """One request's arrays of a set's videos, as often as wanted; videos without rows left out."""
 
     videos: FeatureSet
     request: str
-    limit: int | None = None
 
     def __iter__(self) -> Iterator[Rows]:
         return (rows for _, rows in self.labelled())
 
     def labelled(self) -> Iterator[tuple[str, Rows]]:
         """Video id and array of each video."""
-        taken = 0
         for video in self.videos:
-            if taken == self.limit:
-                return
             if len(rows := video.features[self.request]):
-                taken += 1
                 yield video.video, rows
 
 
@@ -91,12 +95,12 @@ def too_few(unit: str, **sides: Sizes) -> str | None:
     return None
 
 
-def pair_too_few(features: SampleFeatures, request: str, unit: str) -> str | None:
-    """Why a video cannot be compared with its reference, or None."""
+def pair_too_few(features: SampleFeatures, unit: str) -> str | None:
+    """Why a video's rows cannot be compared with those of its reference, or None."""
     if features.reference is None:
         return "needs a reference video"
     for side, arrays in (("generated", features.generated), ("reference", features.reference)):
-        rows = len(arrays[request])
+        rows = len(arrays[unit])
         if rows < 2:
             return f"needs at least 2 {unit} of the {side} video; there {are(rows)}"
     return None
@@ -109,6 +113,13 @@ def counts(unit: str, **sides: Sizes) -> dict[str, Any]:
         "videos": {side: size.videos for side, size in sides.items()},
         "dimensions": next(iter(sides.values())).dimensions,
     }
+
+
+def chosen_rows_note(unit: str, *samples: KernelRows) -> list[str]:
+    """That a statistic was computed on some of the rows only."""
+    most = max(len(sample.rows) for sample in samples)
+    some = any(sample.total > len(sample.rows) for sample in samples)
+    return [f"computed on {most} {unit} a side, chosen by hash"] if some else []
 
 
 def are(count: int) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from aigve_cli.contract import Card, Extent, Historical, Option, OptionValue, Request, Value
 from aigve_cli.metrics import _inception
 from aigve_cli.metrics._frechet import EXACT_DEVIATION, FrechetMetric
-from aigve_cli.metrics._sets import Terms
 
 OUTPUTS = {2048: "features", 768: "features768", 192: "features192", 64: "features64"}
 
@@ -52,7 +51,3 @@ class Fid(FrechetMetric):
         """Features of both sides' frames."""
         output = OUTPUTS[int(options["dims"])]
         return {"frames": _inception.inception_request(options, extent, output=output, role="each")}
-
-    def terms(self, options: Mapping[str, OptionValue]) -> Terms:
-        """The convention stands behind every number."""
-        return Terms(notes=_inception.convention_note(options))

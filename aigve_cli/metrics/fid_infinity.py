@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from aigve_cli.contract import Card, Extent, OptionValue, Request, Value
 from aigve_cli.metrics import _inception, _infinity
-from aigve_cli.metrics._sets import Terms
 
 
 class FidInfinity(_infinity.FrechetInfinityMetric):
@@ -35,7 +34,3 @@ class FidInfinity(_infinity.FrechetInfinityMetric):
         return {
             "frames": _inception.inception_request(options, extent, output="features", role="each")
         }
-
-    def terms(self, options: Mapping[str, OptionValue]) -> Terms:
-        """The convention stands behind every number."""
-        return Terms(notes=_inception.convention_note(options))

@@ -13,6 +13,7 @@ from aigve_cli.contract import (
     Normalise,
     Option,
     OptionValue,
+    Quantise,
     Request,
     Resize,
     Value,
@@ -26,7 +27,12 @@ _KINETICS = Normalise(
     (0.43216 * 255, 0.394666 * 255, 0.37645 * 255), (0.22803 * 255, 0.22145 * 255, 0.216989 * 255)
 )
 VIEWS: Mapping[str, View] = {
-    "torchvision": (Resize(128, 171, "torch-bilinear"), CentreCrop(112, 112), _KINETICS),
+    "torchvision": (
+        Resize(128, 171, "torch-bilinear"),
+        Quantise("round"),
+        CentreCrop(112, 112, "half-even"),
+        _KINETICS,
+    ),
     "aigve": (
         Resize(224, 224, "torch-bilinear-antialias"),
         Normalise((127.5,) * 3, (127.5,) * 3),
@@ -81,5 +87,5 @@ class FvdR3d18(FrechetMetric):
 
     def terms(self, options: Mapping[str, OptionValue]) -> Terms:
         """The convention, and the protocol's number of videos."""
-        notes = (f"{options['convention']} convention", *_clips.protocol_note(options))
-        return Terms(limit=_clips.protocol_limit(options), notes=notes)
+        notes = (f"{options['convention']} convention", *_clips.clip_notes(options))
+        return Terms(videos=_clips.protocol_videos(options), notes=notes)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from aigve_cli.contract import Card, Extent, Historical, OptionValue, Request, Value
 from aigve_cli.metrics import _inception
 from aigve_cli.metrics._inception_score import SPLITS, InceptionScoreMetric
-from aigve_cli.metrics._sets import Terms
 
 
 class InceptionScore(InceptionScoreMetric):
@@ -37,7 +36,3 @@ class InceptionScore(InceptionScoreMetric):
         """Class logits of the generated frames, from the pass that gives fid its features."""
         request = _inception.inception_request(options, extent, output="logits", role="generated")
         return {"frames": request}
-
-    def terms(self, options: Mapping[str, OptionValue]) -> Terms:
-        """The convention stands behind every number."""
-        return Terms(notes=_inception.convention_note(options))

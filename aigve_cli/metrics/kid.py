@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from aigve_cli.contract import Card, Extent, OptionValue, Request, Value
 from aigve_cli.metrics import _inception
 from aigve_cli.metrics._kernel import ALL_PAIRS_DEVIATION, ESTIMATOR_OPTIONS, KernelMetric
-from aigve_cli.metrics._sets import Terms
 
 
 class Kid(KernelMetric):
@@ -35,7 +34,3 @@ class Kid(KernelMetric):
         return {
             "frames": _inception.inception_request(options, extent, output="features", role="each")
         }
-
-    def terms(self, options: Mapping[str, OptionValue]) -> Terms:
-        """The convention stands behind every number."""
-        return Terms(notes=_inception.convention_note(options))

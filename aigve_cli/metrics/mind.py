@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aigve_cli.contract import Card, Extent, FeatureSet, Metric, OptionValue, Request, Score, Value
+from aigve_cli.contract import Card, Extent, FeatureSet, OptionValue, Request, Score, Value
 from aigve_cli.metrics import _features
-from aigve_cli.metrics._sets import RowsOf, counts, sizes_of, too_few
+from aigve_cli.metrics._sets import (
+    RowsOf,
+    SetMetric,
+    Terms,
+    chosen_rows_note,
+    counts,
+    sizes_of,
+    too_few,
+)
 from aigve_cli.statistics.intervals import verdict
 from aigve_cli.statistics.kernel import MAX_ROWS, videos_to_kernel_rows
 from aigve_cli.statistics.sliced import rows_to_sliced_distance
 
 
-class Mind(Metric):
+class Mind(SetMetric):
     """How far generated rows must move to become the reference rows, over 1,000 directions."""
 
     card = Card(
@@ -35,6 +43,10 @@ class Mind(Metric):
         """Rows of both sides, as fid or fvd sees them."""
         return {"rows": _features.feature_request(self.card.name, options, extent)}
 
+    def terms(self, options: Mapping[str, OptionValue]) -> Terms:
+        """The protocol's number of videos, and network and convention behind every number."""
+        return _features.feature_terms(options)
+
     def compare(
         self,
         generated: FeatureSet,
@@ -44,16 +56,13 @@ class Mind(Metric):
         """Distance of the sets."""
         if reference is None:
             return Score.missing("needs reference videos")
-        terms, unit, name = (
-            _features.feature_terms(options),
-            _features.feature_unit(options),
-            self.card.name,
-        )
-        sides = [RowsOf(side, "rows", terms.limit) for side in (generated, reference)]
+        unit, name = _features.feature_unit(options), self.card.name
+        sides = [RowsOf(side, "rows") for side in (generated, reference)]
         sizes = {"generated": sizes_of(sides[0]), "reference": sizes_of(sides[1])}
         if reason := too_few(unit, **sizes):
             return Score.missing(reason)
-        result = rows_to_sliced_distance(*(videos_to_kernel_rows(s.labelled()) for s in sides))
+        samples = [videos_to_kernel_rows(side.labelled()) for side in sides]
+        result = rows_to_sliced_distance(*samples)
         fewest = min(size.videos for size in sizes.values())
         note = verdict(result.value, videos=fewest, min_videos=self.card.min_videos)
         return Score(
@@ -64,5 +73,9 @@ class Mind(Metric):
                 "compared_rows": result.rows,
                 **counts(unit, **sizes),
             },
-            notes=(*terms.remarks(sizes), *([note] if note else [])),
+            notes=(
+                *self.terms(options).remarks(sizes),
+                *([note] if note else []),
+                *chosen_rows_note(unit, *samples),
+            ),
         )

@@ -8,7 +8,6 @@ from aigve_cli.contract import (
     Card,
     Extent,
     FeatureSet,
-    Metric,
     Option,
     OptionValue,
     Request,
@@ -16,7 +15,15 @@ from aigve_cli.contract import (
     Value,
 )
 from aigve_cli.metrics import _features
-from aigve_cli.metrics._sets import RowsOf, counts, sizes_of, too_few
+from aigve_cli.metrics._sets import (
+    RowsOf,
+    SetMetric,
+    Terms,
+    chosen_rows_note,
+    counts,
+    sizes_of,
+    too_few,
+)
 from aigve_cli.statistics.intervals import verdict
 from aigve_cli.statistics.kernel import MAX_ROWS, videos_to_kernel_rows
 from aigve_cli.statistics.neighbours import rows_to_neighbours
@@ -24,7 +31,7 @@ from aigve_cli.statistics.neighbours import rows_to_neighbours
 VALUES = ("precision", "recall", "f-score", "density", "coverage")
 
 
-class Prdc(Metric):
+class Prdc(SetMetric):
     """Do generated rows lie among real ones (precision, density), and all over (the others)?"""
 
     card = Card(
@@ -56,6 +63,10 @@ class Prdc(Metric):
         """Rows of both sides, as fid or fvd sees them."""
         return {"rows": _features.feature_request(self.card.name, options, extent)}
 
+    def terms(self, options: Mapping[str, OptionValue]) -> Terms:
+        """The protocol's number of videos, and network and convention behind every number."""
+        return _features.feature_terms(options)
+
     def compare(
         self,
         generated: FeatureSet,
@@ -65,16 +76,17 @@ class Prdc(Metric):
         """How the sets lie in each other."""
         if reference is None:
             return Score.missing("needs reference videos")
-        terms, unit = _features.feature_terms(options), _features.feature_unit(options)
-        sides = [RowsOf(side, "rows", terms.limit) for side in (generated, reference)]
+        unit = _features.feature_unit(options)
+        sides = [RowsOf(side, "rows") for side in (generated, reference)]
         sizes = {"generated": sizes_of(sides[0]), "reference": sizes_of(sides[1])}
         if reason := too_few(unit, **sizes):
             return Score.missing(reason)
         near, close = int(options["k-precision"]), int(options["k-density"])
         if min(size.rows for size in sizes.values()) <= max(near, close):
             return Score.missing(f"{max(near, close)} neighbours need more {unit} a side")
+        samples = [videos_to_kernel_rows(side.labelled()) for side in sides]
         result = rows_to_neighbours(
-            *(videos_to_kernel_rows(side.labelled()) for side in sides),
+            *samples,
             precision_neighbours=near,
             density_neighbours=close,
         )
@@ -88,5 +100,9 @@ class Prdc(Metric):
                 "interval95": {name: list(mean.interval) for name, mean in means.items()},
                 **counts(unit, **sizes),
             },
-            notes=(*terms.remarks(sizes), *([note] if note else [])),
+            notes=(
+                *self.terms(options).remarks(sizes),
+                *([note] if note else []),
+                *chosen_rows_note(unit, *samples),
+            ),
         )

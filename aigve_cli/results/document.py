@@ -70,7 +70,8 @@ def run_to_document(
 
 def write_document(plan: Plan, document: Mapping[str, Any], folder: Path) -> None:
     """Write ``results.json`` and the files that today's readers know."""
-    for planned in plan.computed:
+    # Without generated videos there is nothing that today's readers could read.
+    for planned in plan.computed if document["dataset"]["generated"] else ():
         own = [r for r in document["results"] if r["metric"] == planned.name]
         files.write_historical(folder, planned, own, document["videos"])
     files.write_result(folder / files.RESULTS, document)
@@ -79,6 +80,9 @@ def write_document(plan: Plan, document: Mapping[str, Any], folder: Path) -> Non
 def document_to_exit_code(document: Mapping[str, Any], *, strict: bool) -> int:
     """0 all done, 1 nothing could be scored (or ``strict``), 3 partial."""
     numbers = [record["value"] for record in document["results"]]
+    if not document["dataset"]["generated"]:
+        # Only the statistics of a reference set were wanted.
+        return EXIT_PARTIAL if document["counts"]["failed"] else EXIT_DONE
     if all(value is None for value in numbers):
         return EXIT_FAILED
     complete = (

@@ -20,7 +20,16 @@ from aigve_cli.video.views import view_to_text
 from aigve_cli.weights import Located
 
 SCHEMA_VERSION = 1
-PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy", "scipy", "imageio-ffmpeg")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "numpy",
+    "scipy",
+    "imageio-ffmpeg",
+    "pillow",
+)
 
 
 def environment(device: str, precision: str) -> dict[str, Any]:

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CHUNK_FRAMES = 16
-CHUNK_BYTES = 48 << 20
 QUEUED_CHUNKS = 2
+QUEUED_BYTES = 384 << 20
+"""Of all decoders together: queued chunks, the one being filled and the one being read."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,9 @@ class ChunkStream:
     Raises from iteration whatever the decoding thread met, a ``VideoError`` for a bad video.
     """
 
-    def __init__(self, job: DecodeJob, threads: int) -> None:
+    def __init__(self, job: DecodeJob, *, threads: int, chunk_bytes: int) -> None:
         self._job = job
+        self._chunk_bytes = chunk_bytes
         self._reader = VideoReader(job.path, frames=job.frames, threads=threads)
         self._queue: queue.Queue[Chunk | BaseException | None] = queue.Queue(QUEUED_CHUNKS)
         self._stop = threading.Event()
@@ -107,7 +109,7 @@ class ChunkStream:
                 frames.append(seen)
                 size += seen.nbytes
             count += 1
-            if count - first == CHUNK_FRAMES or size >= CHUNK_BYTES:
+            if count - first == CHUNK_FRAMES or size >= self._chunk_bytes:
                 self._put(Chunk(first, chunk))
                 chunk = tuple([] for _ in job.host_views)
                 first, size = count, 0
@@ -141,11 +143,12 @@ class Prefetcher:
     def __init__(self, *, workers: int, threads: int) -> None:
         self.workers = workers
         self._threads = threads
+        self._chunk_bytes = QUEUED_BYTES // (workers * (QUEUED_CHUNKS + 2))
         self._open: deque[ChunkStream] = deque()
 
     def open(self, job: DecodeJob) -> ChunkStream:
         """Start to decode ``job``."""
-        stream = ChunkStream(job, self._threads)
+        stream = ChunkStream(job, threads=self._threads, chunk_bytes=self._chunk_bytes)
         self._open.append(stream)
         return stream
 

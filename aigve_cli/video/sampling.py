@@ -68,11 +68,14 @@ class Clips:
     offset: int = 0
     count: int | None = None
     short: Short = "drop"
+    whole_strides: bool = False
+    """Whether the frames that are skipped behind a clip's last one must be there too."""
 
     @property
     def span(self) -> int:
-        """Frames from the first to the last of a clip."""
-        return (self.length - 1) * self.stride + 1
+        """Frames that a clip needs, from its first on."""
+        behind = self.stride if self.whole_strides else 1
+        return (self.length - 1) * self.stride + behind
 
     @property
     def limit(self) -> int | None:

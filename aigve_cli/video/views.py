@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from aigve_cli.contract import (
     CentreCrop,
     Normalise,
+    Quantise,
     Resize,
     ResizeShorter,
     Scale,
     Step,
-    Truncate,
     View,
 )
 
@@ -81,11 +81,13 @@ def _apply(batch: torch.Tensor, step: Step) -> torch.Tensor:
             return (batch - mean) / std
         case Scale():
             return batch / step.divisor * step.factor
-        case Truncate():
-            return batch.trunc()
+        case Quantise():
+            return batch.trunc() if step.how == "truncate" else batch.round()
         case CentreCrop():
-            top = (batch.shape[2] - step.height) // 2
-            left = (batch.shape[3] - step.width) // 2
+            top, left = (
+                margin // 2 if step.odd == "floor" else round(margin / 2)
+                for margin in (batch.shape[2] - step.height, batch.shape[3] - step.width)
+            )
             return batch[:, :, top : top + step.height, left : left + step.width]
         case ResizeShorter():
             height, width = shorter_side_size(batch.shape[2], batch.shape[3], step.size)
@@ -99,9 +101,14 @@ def _apply(batch: torch.Tensor, step: Step) -> torch.Tensor:
 
 
 def shorter_side_size(height: int, width: int, size: int) -> tuple[int, int]:
-    """Height and width whose shorter side is ``size``; the other is rounded up."""
-    shorter = min(height, width)
-    return math.ceil(height * size / shorter), math.ceil(width * size / shorter)
+    """Height and width whose shorter side is ``size``; the other is rounded up.
+
+    As VideoGPT (733d2b1) computes it: the scale first, and of a square the height is rounded up.
+    """
+    scale = size / min(height, width)
+    if height < width:
+        return size, math.ceil(width * scale)
+    return math.ceil(height * scale), size
 
 
 def _resize(batch: torch.Tensor, height: int, width: int, *, antialias: bool) -> torch.Tensor:

@@ -244,7 +244,7 @@ def _fetch(card: NetworkCard, entry: WeightsEntry, policy: WeightsPolicy) -> Loc
         reasons = dict.fromkeys(failure.rpartition(": ")[2] for failure in error.failures)
         raise MissingWeightsError(
             f"{what}:\n{tried}",
-            short=f"{what}: {'; '.join(reasons)}.",
+            short=f"{what}: {'; '.join(reasons)} (--model {card.name}=PATH names a file).",
             hint=_put_it(card, entry, policy),
         ) from error
     except OSError as error:
@@ -270,9 +270,11 @@ def _missing(card: NetworkCard, entry: WeightsEntry, policy: WeightsPolicy) -> M
     if entry.embedded:
         where = f"the package {entry.package}, {where}"
     reason = " Offline: nothing is fetched." if policy.offline and entry.urls else ""
+    what = f"The weights of {card.name} ({entry.tag}) are missing"
     return MissingWeightsError(
-        f"The weights of {card.name} ({entry.tag}) are missing: {entry.file}, "
+        f"{what}: {entry.file}, "
         f"{entry.size_text}, licence {entry.licence}. Looked at: {where}.{reason}",
+        short=f"{what}: {entry.file} (--model {card.name}=PATH names a file).{reason}",
         hint=_put_it(card, entry, policy),
     )
 

@@ -26,8 +26,8 @@ def frames_to_features(clips: list[list[np.ndarray]]) -> list[np.ndarray]:
             pictures, size=(224, 224), mode="bilinear", antialias=True
         )
         with torch.inference_mode():
-            # In fours, as the engine runs them: a batch's size moves float32 by 1e-7.
-            outputs = [network((part.float() - 127) / 128) for part in small.split(4)]
+            # In sixes, as the engine runs them: a batch's size moves float32 by 1e-7.
+            outputs = [network((part.float() - 127) / 128) for part in small.split(6)]
         features.append(torch.cat([out["features"] for out in outputs]).double().numpy())
     return features
 

@@ -100,7 +100,6 @@ def test_a_broken_checkpoint_ends_the_command(compute, tmp_path):
 
 
 def test_a_convention_of_fvd_says_nothing_about_the_other():
-    # waits for: plan_metric must hand on only values that the other metric's option allows.
     settings = {"fvd": {"convention": "videogpt", "length": 10}}
     other = plan_metric(registry(), "fvd", "fvd-r3d18", settings=settings, extent=Extent())
     assert (other.options["convention"], other.options["length"]) == ("torchvision", 10)

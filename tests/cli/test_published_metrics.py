@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aigve_cli import evaluate
 from tests.conftest import Done, moving_pattern, read_results, values_of, write_clip
 from tests.networks.checkpoints import I3D, INCEPTION, write_checkpoint
 
@@ -174,6 +175,23 @@ def test_what_i3d_sees_by_convention(clips, models, tmp_path, aigve, convention,
         nearest = min(np.linalg.norm(rows - row, axis=1))
         # The nearest of the other conventions is 8e-3 away.
         assert nearest / np.linalg.norm(row) < 1e-5
+
+
+def test_a_protocol_takes_so_many_videos_and_says_so(clips, weights, tmp_path, monkeypatch):
+    monkeypatch.setattr("aigve_cli.metrics._clips.PROTOCOL_VIDEOS", 3)
+    results = evaluate(
+        clips / "generated",
+        clips / "reference",
+        metrics="fvd,kvd",
+        models={I3D: weights},
+        options={name: {"protocol": "fvd2048-16f"} for name in ("fvd", "kvd")},
+        device="cpu",
+        output_dir=tmp_path,
+    )
+    for record in results.records:
+        assert record["videos"]["videos"] == record["references"]["videos"] == 3
+        assert record["details"]["videos"] == {"generated": 3, "reference": 3}
+        assert not any("instead of" in note for note in record["notes"])
 
 
 def test_clips_that_are_too_short(clips, models, tmp_path, aigve):

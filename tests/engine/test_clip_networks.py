@@ -182,7 +182,6 @@ def test_clips_that_overlap_and_clips_of_another_length():
         assert np.allclose(rows, np.stack(expected), rtol=SAME)
 
 
-# waits for: _LeafRows._add must run a batch before it takes a clip of another length.
 @pytest.mark.parametrize("batch_size", [2, 64])
 def test_clips_of_two_lengths_are_not_one_batch(batch_size):
     frames = moving_pattern(5, 30)

@@ -102,9 +102,9 @@ def test_sets_give_finite_numbers_or_a_reason(metric):
                 assert high is None or score.values[value.name] <= high
 
 
-def test_single_videos_give_finite_numbers_or_a_reason(metric):
-    if not metric.scores_videos():
-        pytest.skip("compares sets only")
+@pytest.mark.parametrize("name", [n for n in NAMES if registry().metrics[n].scores_videos()])
+def test_single_videos_give_finite_numbers_or_a_reason(name):
+    metric = registry().metrics[name]()
     for rows in (6, 1):
         generated, reference = (made_up(metric, seed, 1, rows)[0].features for seed in (1, 2))
         for features in (SampleFeatures(generated, reference), SampleFeatures(generated)):
@@ -112,10 +112,9 @@ def test_single_videos_give_finite_numbers_or_a_reason(metric):
             assert bool(score.reason) != bool(score.values)
 
 
-# waits for: fvd-infinity saves a covariance by the convention's divisor, and compares by rows - 1.
-def test_saved_statistics_stand_for_the_reference_set(metric):
-    if not metric.saves_statistics():
-        pytest.skip("compares with no saved statistics")
+@pytest.mark.parametrize("name", [n for n in NAMES if registry().metrics[n].saves_statistics()])
+def test_saved_statistics_stand_for_the_reference_set(name):
+    metric = registry().metrics[name]()
     generated, reference = made_up(metric, 1, 5), made_up(metric, 2, 4)
     options = defaults(metric)
     statistics = metric.reference_statistics(reference, options)

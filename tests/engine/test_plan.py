@@ -157,6 +157,7 @@ def test_rows_of_clips_depend_on_length_and_on_the_network_s_variant():
     [
         ({"fvd": {"protocol": "fvd2048-128f", "length": 32}}, "fvd2048-128f has length=128"),
         ({"fvd": {"protocol": "fvd2048-16f", "stride": 2}}, "has stride=1; 2 was given"),
+        ({"fvd": {"protocol": "fvd2048-16f", "short": "loop"}}, "has short=drop; loop was given"),
         ({"fvd": {"length": 8}}, "at least 9"),
         ({"fvd": {"convention": "pytorch-fid"}}, "Allowed: stylegan-v"),
         ({"mind": {"features": "i3d", "convention": "clean-fid"}}, "not one of mind.features=i3d"),
@@ -170,7 +171,7 @@ def test_settings_of_clips_that_are_refused(settings, words):
 
 @pytest.mark.parametrize(
     ("protocol", "frames"),
-    [("fvd2048-16f", 16), ("fvd2048-128f", 128), ("fvd2048-128f-subsample8f", 121)],
+    [("fvd2048-16f", 16), ("fvd2048-128f", 128), ("fvd2048-128f-subsample8f", 128)],
 )
 def test_protocols_have_the_frames_that_they_need(protocol, frames):
     (metric,) = planned("fvd", settings={"fvd": {"protocol": protocol}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -24,12 +25,13 @@ def test_a_wrong_count_costs_a_second_decode_of_that_video(tmp_path, monkeypatch
         return replace(facts, frames=counted) if path.name == "1.mkv" else facts
 
     monkeypatch.setattr(look, "probe", wrong)
+    shutil.copytree(tmp_path / "in", tmp_path / "same")
     results = evaluate(
         tmp_path / "in",
+        tmp_path / "same",
         metrics="fvd",
         models={I3D: write_checkpoint(tmp_path, I3D)},
         options={"fvd": {"short": "loop"}},
-        save_stats=tmp_path / "stats.npz",
         device="cpu",
         output_dir=tmp_path / "out",
     )

@@ -7,14 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from aigve_models.r3d_18 import build, checkpoint_to_state
 from torch import Tensor, nn
 from torchvision.models import video
+from torchvision.models.video import R3D_18_Weights
 
 from aigve_cli.engine.networks import load_network
 from aigve_cli.errors import WeightsError
+from aigve_cli.metrics.fvd_r3d18 import VIEWS
+from aigve_cli.video.views import frames_to_view
 from aigve_cli.weights import Located, network_card
 from tests.networks.det_weights import det_state
 
@@ -115,3 +119,14 @@ def test_another_classifier_is_refused(load: Load, state: dict[str, Tensor]) -> 
 def test_there_is_no_variant() -> None:
     with pytest.raises(ValueError, match="variant 'mc3'"):
         build("mc3")
+
+
+@pytest.mark.parametrize("size", [(96, 120), (240, 426)])
+def test_the_view_is_that_of_the_weights(size: tuple[int, int]) -> None:
+    """torchvision's own transforms: resized as uint8, a crop that rounds 29.5 to 30."""
+    frames = np.random.default_rng(3).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    clip = torch.from_numpy(frames)
+    expected = R3D_18_Weights.KINETICS400_V1.transforms()(clip.permute(0, 3, 1, 2))
+    seen = frames_to_view(clip, VIEWS["torchvision"]).permute(1, 0, 2, 3)
+    # torchvision divides by 255 first: round-off of float32 numbers up to 2.8.
+    assert torch.allclose(seen, expected, rtol=0, atol=2e-6)

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from aigve_cli.contract import CentreCrop, Normalise, Resize, ResizeShorter, Scale, Truncate
+from aigve_cli.contract import CentreCrop, Normalise, Quantise, Resize, ResizeShorter, Scale
 from aigve_cli.metrics._i3d import CONVENTIONS
 from aigve_cli.video.views import (
     frame_to_host_view,
@@ -203,6 +203,10 @@ def test_pil_bicubic_float_keeps_fractions_and_the_range():
         ((71, 47), 24, (37, 24)),
         ((50, 50), 128, (128, 128)),
         ((256, 455), 224, (224, 399)),
+        # Round-off of VideoGPT's code: 400 * (224 / 400) is a little above 224, and it is rounded
+        # up; the crop that follows takes the first 224.
+        ((400, 400), 224, (225, 224)),
+        ((400, 711), 224, (224, 399)),
     ],
 )
 def test_the_shorter_side_and_the_other_rounded_up(picture, size, expected):
@@ -236,7 +240,9 @@ def test_scaling_divides_first_and_truncating_is_towards_0():
     batch = values.view(1, 1, 5, 1).expand(1, 1, 5, 3)
     seen = frames_to_view(batch, (Scale(255.0, 255.0),))[0, 0, 0]
     assert torch.equal(seen, values / 255.0 * 255.0)
-    negative = frames_to_view(batch, (Normalise((3.5,) * 3, (2.0,) * 3), Truncate()))[0, 0, 0]
+    negative = frames_to_view(batch, (Normalise((3.5,) * 3, (2.0,) * 3), Quantise("truncate")))[
+        0, 0, 0
+    ]
     assert negative.tolist() == [-1.0, -1.0, 1.0, 125.0, 125.0]
 
 
@@ -246,6 +252,7 @@ def test_the_view_of_cd_fvd_step_by_step(size):
     frames = np.random.default_rng(7).integers(0, 256, (2, *size, 3), dtype=np.uint8)
     height, width = size
     shorter = min(size)
+    # Neither size is one of those in which the package's own round-off adds a pixel.
     small = -(-height * 128 // shorter), -(-width * 128 // shorter)
     floats = torch.from_numpy(frames.astype(np.float32) / np.float32(255)).permute(0, 3, 1, 2)
     floats = interpolate(floats, size=small, mode="bilinear", align_corners=False, antialias=True)
