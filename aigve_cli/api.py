@@ -220,6 +220,8 @@ def run_plan(
     """Do what a plan says, and write its results."""
     for line in plan.dataset.describe():
         output.note(line)
+    # Only auto asks what an earlier run in the folder has chosen: the others need not touch it.
+    resolved = resolve_plan(plan) if plan.policy.mode != "auto" else None
     device = resolve_device(device)
     # What feature and score keys do not tell, and what would change the last digits.
     settings = {
@@ -232,7 +234,7 @@ def run_plan(
     }
     journal = Journal(output_dir, settings, fresh=fresh)
     try:
-        resolved = resolve_plan(plan, earlier=journal.choices)
+        resolved = resolved or resolve_plan(plan, earlier=journal.choices)
         plan, located = resolved.plan, resolved.located
         weights = {name: here.sha256 for name, here in located.items()}
         warnings = announce_plan(plan, output, precision)
