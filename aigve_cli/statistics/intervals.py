@@ -156,8 +156,8 @@ def verdict(
     few = []
     if rows is not None and dimensions is not None and rows <= dimensions:
         few.append(f"few {unit} for {dimensions} dimensions")
-    if videos < min_videos:
-        few.append(f"few videos ({videos}; {min_videos} or more are advised)")
+    if words := few_videos(videos, min_videos):
+        few.append(words)
     high = noise_floor is not None and abs(noise_floor) > FLOOR_SHARE * abs(value)
     if not few and not high:
         return None
@@ -166,6 +166,13 @@ def verdict(
     if not few:
         few.append("not far above what chance gives")
     return f"{', '.join(few)}: noise floor {three_digits(noise_floor)}"
+
+
+def few_videos(videos: int, least: int) -> str | None:
+    """That there are fewer videos than a metric advises, or None."""
+    if videos >= least:
+        return None
+    return f"few videos ({videos}; {least} or more are advised)"
 
 
 def three_digits(value: float) -> str:
