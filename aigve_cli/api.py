@@ -22,7 +22,7 @@ from aigve_cli.engine.produce import (
     set_arithmetic,
 )
 from aigve_cli.engine.resolve import resolve_plan
-from aigve_cli.engine.run import Run, reference_statistics
+from aigve_cli.engine.run import Run, reference_statistics, without_statistics
 from aigve_cli.engine.saved_statistics import (
     SavedStatistics,
     check_statistics,
@@ -283,6 +283,8 @@ def run_plan(
             saved, problems = reference_statistics(run)
             for problem in problems:
                 output.warn(f"--save-stats: {problem}")
+            if others := without_statistics(run):
+                output.note(f"No statistics are saved of {', '.join(others)}: they need all rows.")
             if saved:
                 target = plan.save_statistics
                 write_statistics_file(target, saved, weights=weights, precision=precision)

@@ -328,6 +328,10 @@ def compute(
     )
     if use_cpu and device == "cuda":
         raise UsageError("--use-cpu and --device cuda contradict each other.")
+    if fvd_model is not None and models[HISTORICAL_MODELS["--fvd-model"]] != fvd_model:
+        raise UsageError(
+            f"--fvd-model and --model {HISTORICAL_MODELS['--fvd-model']} name different files."
+        )
     instead = _other_fvd(models) if fvd_model is not None else None
     batch = _count("--batch-size", batch_size)
     workers = _count("--decode-workers", decode_workers)

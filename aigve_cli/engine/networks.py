@@ -4,12 +4,14 @@ A network's module has ``build(variant) -> nn.Module``. Its forward takes float3
 [B, 3, T, H, W] where its card says that it takes clips, and returns ``dict[str, Tensor]`` of
 float32 [B, D]. Where the published names differ from its own it also has
 ``checkpoint_to_state(checkpoint) -> dict[str, Tensor]``, which keeps the names that it does not
-know: they are reported here.
+know: they are reported here. Training checkpoints (tensors under ``state_dict`` or ``model``, names
+that begin with ``module.``) are unwrapped for all.
 """
 
 from __future__ import annotations
 
 import importlib
+import pickle
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -54,7 +56,7 @@ def load_network(
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WeightsError(
             f"{located.path} is not laid out like a checkpoint of {card.name}: {error!r}.",
-            hint=f"`aigve models list` names the file that {card.name} reads.",
+            hint=f"{card.name} reads {card.entry().file} and files of its layout.",
         ) from error
     _check_state(network.state_dict(), state, card=card, path=located.path)
     network.load_state_dict(state, strict=True)
@@ -65,7 +67,7 @@ def load_network(
 
 
 def checkpoint_network(path: Path, names: Sequence[str]) -> str:
-    """Which of several networks a checkpoint is of, by the names of its tensors.
+    """Which of several networks a checkpoint is of, by the names of its tensors: the first if none.
 
     Raises:
         WeightsError: The file is no checkpoint.
@@ -84,7 +86,8 @@ def checkpoint_network(path: Path, names: Sequence[str]) -> str:
             return 0.0
         return len(own.keys() & state.keys()) / len(own)
 
-    return max(names, key=share)
+    best = max(names, key=share)
+    return best if share(best) > 0.5 else names[0]
 
 
 def load_function(card: NetworkCard, variant: str = "") -> Callable[..., Any]:
@@ -111,6 +114,9 @@ def _read_checkpoint(path: Path, card: NetworkCard) -> Mapping[str, Any]:
     except Exception as error:
         # Whatever the readers raise for a broken file (a dozen types) says the same to a user.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        if isinstance(error, pickle.UnpicklingError):
+            # torch's own words advise to load without its check.
+            reason = "it holds other things than tensors"
         raise WeightsError(
             f"{path} cannot be read as a checkpoint: {reason}",
             hint="It may be cut short, or hold Python objects beside tensors. "
@@ -121,6 +127,16 @@ def _read_checkpoint(path: Path, card: NetworkCard) -> Mapping[str, Any]:
             f"{path} holds a {type(checkpoint).__name__}, not tensors by name.",
             hint="Name a file with a state dict.",
         )
+    return _unwrapped(checkpoint)
+
+
+def _unwrapped(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state dict in a training checkpoint, without DataParallel's prefix."""
+    for wrapper in ("state_dict", "model"):
+        if isinstance(checkpoint.get(wrapper), Mapping):
+            checkpoint = checkpoint[wrapper]
+    if checkpoint and all(str(key).startswith("module.") for key in checkpoint):
+        return {key.removeprefix("module."): value for key, value in checkpoint.items()}
     return checkpoint
 
 
@@ -148,12 +164,24 @@ def _check_state(
                 if key in given and _shape(given[key]) != _shape(tensor)
             },
         ),
+        (
+            "of whole numbers instead of fractions",
+            {
+                key
+                for key, tensor in own.items()
+                if tensor.is_floating_point() and not _has_fractions(given.get(key, tensor))
+            },
+        ),
+        (
+            "with numbers that are not finite",
+            {key for key in own if key in given and not _is_finite(given[key])},
+        ),
     ]
     lines = [f"  {len(keys)} {what}: {_first(keys)}" for what, keys in problems if keys]
     if lines:
         raise WeightsError(
             f"{path} does not fit {card.name} ({len(own)} keys):\n" + "\n".join(lines),
-            hint=f"`aigve models list` names the file that {card.name} reads.",
+            hint=f"{card.name} reads {card.entry().file} and files of its layout.",
         )
 
 
@@ -165,6 +193,16 @@ def _lay_channels_last(network: torch.nn.Module) -> None:
             module.to(memory_format=torch.channels_last)
         elif isinstance(module, torch.nn.Conv3d):
             module.to(memory_format=torch.channels_last_3d)
+
+
+def _has_fractions(value: Any) -> bool:
+    return bool(getattr(value, "is_floating_point", lambda: True)())
+
+
+def _is_finite(value: Any) -> bool:
+    import torch
+
+    return not isinstance(value, torch.Tensor) or bool(torch.isfinite(value).all())
 
 
 def _shape(value: Any) -> tuple[int, ...] | str:

@@ -44,6 +44,8 @@ class PlannedMetric:
     """Why this metric is computed instead of the requested one."""
     missing: str = ""
     """Why it cannot be computed on this machine at all."""
+    unused: tuple[str, ...] = ()
+    """What was set for the requested metric and means nothing to this one."""
 
     @property
     def substituted(self) -> bool:
@@ -135,19 +137,21 @@ def plan_metric(
     metric = registry.metrics[name]()
     known = {option.name: option for option in metric.card.options}
     given: dict[str, str | OptionValue] = {}
+    unused = []
     for source in dict.fromkeys((requested, name)):
         for written, values in settings.items():
-            if registry.canonical(written) == source:
-                given |= {
-                    option: value
-                    for option, value in values.items()
-                    if source == name or _holds_for(known.get(option), value)
-                }
+            if registry.canonical(written) != source:
+                continue
+            for option, value in values.items():
+                if source == name or _holds_for(known.get(option), value):
+                    given[option] = value
+                else:
+                    unused.append(f"{requested}.{option}={value}")
     options = read_options(name, metric.card.options, given)
     requests = metric.requests(options, extent)
     for request in requests.values():
         _check_length(requested, request)
-    return PlannedMetric(requested, name, metric, options, requests, why)
+    return PlannedMetric(requested, name, metric, options, requests, why, unused=tuple(unused))
 
 
 def _holds_for(option: Option | None, value: str | OptionValue) -> bool:

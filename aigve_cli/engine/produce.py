@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from aigve_cli.contract import Frames, Request, View
 from aigve_cli.engine.plan import Leaf
-from aigve_cli.errors import SetupError
+from aigve_cli.errors import SetupError, WeightsError
 from aigve_cli.lazy import np
 from aigve_cli.video.prefetch import Chunk
 from aigve_cli.video.views import frames_to_view, split_view
@@ -196,7 +196,13 @@ def _run_network(
         batch = torch.stack(units)
         layout = torch.channels_last if batch.ndim == 4 else torch.channels_last_3d
         outputs = network(batch.contiguous(memory_format=layout))
-        return {name: rows.float().cpu().numpy() for name, rows in outputs.items()}
+        rows = {name: output.float().cpu().numpy() for name, output in outputs.items()}
+    if not all(np.isfinite(values).all() for values in rows.values()):
+        raise WeightsError(
+            f"{type(network).__name__} gives numbers that are not finite.",
+            hint="Its checkpoint is damaged, or --precision is too low for it.",
+        )
+    return rows
 
 
 @contextmanager

@@ -239,7 +239,9 @@ class Run:
             why = "no generated video could be used" if some else "there are no generated videos"
             score = Score.missing(why)
         elif "reference" in planned.metric.card.needs and not reference:
-            score = Score.missing("no reference video could be used")
+            path = self.statistics.path if self.statistics else None
+            why = f"{path} has no statistics for it" if path else "no reference video could be used"
+            score = Score.missing(why)
         else:
             score = guarded(
                 planned,
@@ -264,6 +266,15 @@ def reference_statistics(
             except ValueError as error:
                 problems.append(f"{planned.name} {error}.")
     return found, problems
+
+
+def without_statistics(run: Run) -> list[str]:
+    """Metrics that compare with a reference set, and have no statistics of it to save."""
+    return [
+        planned.name
+        for planned in run.planned
+        if "reference" in planned.metric.card.needs and not planned.metric.saves_statistics()
+    ]
 
 
 class StoredSet:

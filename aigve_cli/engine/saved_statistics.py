@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -89,8 +90,9 @@ def read_statistics_file(path: Path) -> SavedStatistics:
             f"--reference-stats {path} cannot be read: {reason}.", hint=hint
         ) from error
     except (ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        # numpy's own words advise to load a pickle that one trusts.
         raise UsageError(
-            f"--reference-stats {path} is no file of statistics: {error}.", hint=hint
+            f"--reference-stats {path} is no file of statistics.", hint=hint
         ) from error
     if about is not None:
         if about.get("format") != FORMAT:
@@ -104,6 +106,29 @@ def read_statistics_file(path: Path) -> SavedStatistics:
         names = ", ".join(sorted(arrays)) or "nothing"
         raise UsageError(f"--reference-stats {path} holds {names}, not mu and sigma.", hint=hint)
     return SavedStatistics(path, digest, {}, {"": {name: arrays[name] for name in MOMENTS}})
+
+
+def check_target(path: Path) -> None:
+    """Refuse a file that statistics should not replace.
+
+    Raises:
+        UsageError: There is something else than a file of statistics, or no folder to write to.
+    """
+    if not path.parent.is_dir():
+        raise UsageError(f"--save-stats {path}: there is no folder {path.parent}.")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"--save-stats {path}: {path.parent} cannot be written to.")
+    if not os.path.lexists(path):
+        return
+    try:
+        ours = path.is_file() and not path.is_symlink() and bool(read_statistics_file(path).about)
+    except UsageError:
+        ours = False
+    if not ours:
+        raise UsageError(
+            f"--save-stats {path}: that is there, and is no file of --save-stats.",
+            hint="Choose another name, or move it away.",
+        )
 
 
 def write_statistics_file(
@@ -201,6 +226,11 @@ def _check_moments(saved: SavedStatistics, planned: PlannedMetric) -> None:
         width = _width(planned) or gaussian.dimensions
         if gaussian.dimensions != width:
             raise ValueError(f"a mean of {gaussian.dimensions} numbers instead of {width}")
+        if planned.name not in saved.about:
+            # Of another tool: float32 files may be a little below 0.
+            values = np.linalg.eigvalsh(gaussian.covariance)
+            if values[0] < -1e-4 * max(values[-1], 0.0):
+                raise ValueError("its sigma is no covariance: it has negative eigenvalues")
     except (KeyError, ValueError) as error:
         raise UsageError(
             f"{saved.path} holds no statistics for {planned.name}: {error}.",

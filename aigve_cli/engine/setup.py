@@ -20,7 +20,11 @@ from aigve_cli.engine.plan import (
     request_sampling,
     wanted_names,
 )
-from aigve_cli.engine.saved_statistics import SavedStatistics, read_statistics_file
+from aigve_cli.engine.saved_statistics import (
+    SavedStatistics,
+    check_target,
+    read_statistics_file,
+)
 from aigve_cli.errors import UsageError, unknown_name
 from aigve_cli.output import Output
 from aigve_cli.registry import Registry, registry
@@ -141,11 +145,13 @@ def make_plan(
         own = tuple(Sample(s.name, None, s.generated) for s in dataset.samples)
         note = "There are no reference videos: --save-stats takes the input videos as such."
         dataset = replace(dataset, samples=own, notes=(*dataset.notes, note))
-    if save_stats is not None and not any(p.metric.saves_statistics() for p in planned):
-        names = ", ".join(p.requested for p in planned)
-        raise UsageError(f"--save-stats: {names} compare with no reference set.")
-    if save_stats is not None and not save_stats.parent.is_dir():
-        raise UsageError(f"--save-stats {save_stats}: there is no folder {save_stats.parent}.")
+    if save_stats is not None:
+        if not any(p.metric.saves_statistics() for p in planned):
+            names = ", ".join(p.requested for p in planned)
+            raise UsageError(f"--save-stats: there are no statistics to save of {names}.")
+        check_target(save_stats)
+    if reference_stats is not None and dataset.reference_dir is not None:
+        raise UsageError("--reference-stats and --reference-dir exclude each other.")
     statistics = read_statistics_file(reference_stats) if reference_stats else None
     needing = [p.requested for p in planned if "reference" in p.metric.card.needs]
     if len(needing) == len(planned) and not dataset.references and statistics is None:
@@ -161,6 +167,8 @@ def make_plan(
         custom=models,
         announce=output.note,
     )
+    if policy.weights_dir is not None and not policy.weights_dir.is_dir():
+        raise UsageError(f"--weights-dir {policy.weights_dir}: there is no such folder.")
     return Plan(dataset, planned, found, extent, policy, options, statistics, save_stats)
 
 
@@ -174,6 +182,11 @@ def announce_plan(plan: Plan, output: Output, precision: str = "fp32") -> list[s
             f"Computed instead: {given}. Values are not comparable with published ones. Why: {why}"
         )
     for planned in plan.metrics:
+        if planned.unused:
+            warnings.append(
+                f"Not used for {planned.name}, which has no such option or value: "
+                f"{', '.join(planned.unused)}."
+            )
         if planned.missing:
             warnings.append(f"{planned.name} has no number: {planned.missing}")
     if plan.extent.pad:
@@ -186,6 +199,9 @@ def announce_plan(plan: Plan, output: Output, precision: str = "fp32") -> list[s
             f"--precision {precision} moves features a little (bf16: 0.4 %): values are not those "
             "of fp32, and not comparable with published ones to the last digits."
         )
+    names = {name for planned in plan.metrics for name in (planned.requested, planned.name)}
+    if idle := sorted({plan.registry.canonical(name) for name in plan.settings} - names):
+        output.note(f"Settings of metrics that are not computed are not used: {', '.join(idle)}.")
     for warning in warnings:
         output.warn(warning)
     return [*plan.registry.warnings, *warnings]

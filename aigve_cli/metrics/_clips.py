@@ -77,7 +77,8 @@ def options_to_sampling(
         raise UsageError(
             f"'{metric}' looks at clips that need {needed} frames, and only {extent.max_frames} of "
             "each video are asked for.",
-            hint="Raise --max-len, or name the other metrics with --metrics.",
+            hint=f"Raise --max-len, lower {metric}.length or {metric}.stride, or name the other "
+            "metrics with --metrics.",
         )
     return clip_sampling(extent, sampling)
 
@@ -88,7 +89,6 @@ def protocol_videos(options: Mapping[str, OptionValue]) -> int | None:
 
 
 def clip_notes(options: Mapping[str, OptionValue]) -> tuple[str, ...]:
-    """The protocol and the filling of short videos, for the reader of a number."""
-    protocol, short = options["protocol"], options["short"]
-    notes = [] if protocol == NO_PROTOCOL else [f"protocol {protocol}"]
-    return (*notes, *([] if short == "drop" else [f"short={short}"]))
+    """The protocol, for the reader of a number."""
+    protocol = options["protocol"]
+    return () if protocol == NO_PROTOCOL else (f"protocol {protocol}",)

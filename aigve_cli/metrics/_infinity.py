@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from aigve_cli.contract import FeatureSet, Option, OptionValue, Score
@@ -33,7 +32,6 @@ OPTIONS = (
 DEVIATIONS = (
     "Subsets take whole videos rather than single frames, which would hide most of the bias.",
     "Small sets begin with half of their videos instead of 5,000.",
-    "Covariances are divided by rows - 1, whatever the convention.",
 )
 CITE = "Chong and Forsyth 2020, Effectively Unbiased FID and Inception Score, arXiv:1911.07023"
 SOURCE = "mchong6/FID_IS_infinity (sizes, shuffles, line)"
@@ -64,8 +62,8 @@ class FrechetInfinityMetric(SetMetric):
     def reference_statistics(
         self, reference: FeatureSet, options: Mapping[str, OptionValue]
     ) -> Mapping[str, Floats]:
-        """Mean and covariance of a reference set, divided as `compare` does."""
-        return set_to_statistics(self.unit, reference, replace(self.terms(options), ddof=1))
+        """Mean and covariance of a reference set."""
+        return set_to_statistics(self.unit, reference, self.terms(options))
 
     def compare_with_statistics(
         self,
@@ -101,6 +99,7 @@ class FrechetInfinityMetric(SetMetric):
             reference,
             min_size=least or None,
             points=int(options["points"]),
+            ddof=terms.ddof,
         )
         sizes = {"generated": size} | ({"reference": reference_size} if reference_size else {})
         note = verdict(

@@ -36,10 +36,10 @@ class Terms:
 
     def remarks(self, sizes: Mapping[str, Sizes]) -> tuple[str, ...]:
         """The notes, and that there are fewer videos than the number is defined for."""
-        fewest = min(size.videos for size in sizes.values())
-        if self.videos is None or fewest >= self.videos:
+        if self.videos is None or all(size.videos >= self.videos for size in sizes.values()):
             return self.notes
-        return (*self.notes, f"on {fewest} videos a side instead of {self.videos}")
+        counted = " and ".join(f"{size.videos} {side}" for side, size in sizes.items())
+        return (*self.notes, f"on {counted} videos instead of {self.videos} a side")
 
 
 class SetMetric(Metric):

@@ -32,7 +32,7 @@ def run_to_document(
     by_name: dict[str, list[dict[str, Any]]] = {}
     for planned in plan.metrics:
         if planned.name not in by_name:
-            made = records.metric_records(run, planned, located, plan.extent)
+            made = records.metric_records(run, planned, located, plan.extent, precision)
             by_name[planned.name] = made
     return {
         "schema_version": records.SCHEMA_VERSION,

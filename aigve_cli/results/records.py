@@ -63,6 +63,7 @@ def metric_records(
     planned: PlannedMetric,
     weights: Mapping[str, Located],
     extent: Extent,
+    precision: str,
 ) -> list[dict[str, Any]]:
     """One record a named value of a metric, over all videos of a run."""
     theirs: dict[str, int] | None = None
@@ -76,9 +77,11 @@ def metric_records(
     else:
         score, records = run.summarise(planned)
         ours = _side(run, planned, "generated", records)
+    notes = [*score.notes, *_said_of_all(planned, precision, ours, theirs)]
     return [
         {
             **_identity(planned, weights, extent),
+            "precision": precision,
             "value_name": value.name,
             "value": score.values.get(value.name),
             "standard_error": score.standard_errors.get(value.name),
@@ -89,12 +92,32 @@ def metric_records(
             "videos": ours,
             "references": theirs,
             "reference_statistics": _saved(run, planned),
-            "notes": list(score.notes),
+            "notes": notes,
             "details": {k: v for k, v in score.details.items() if k != "interval95"},
             "reason": _reason(score, value.name),
         }
         for value in planned.metric.card.values
     ]
+
+
+SAID_ELSEWHERE = ("convention", "protocol", "splits", "subsets", "subset-size", "estimator")
+"""Options that metrics say in notes of their own."""
+
+
+def _said_of_all(
+    planned: PlannedMetric, precision: str, *sides: Mapping[str, int] | None
+) -> list[str]:
+    """What makes a number another one than its name promises, whatever the metric."""
+    if planned.missing:
+        return []
+    notes = [] if precision == "fp32" else [f"precision {precision}"]
+    notes += [
+        f"{option.name}={planned.options[option.name]}"
+        for option in planned.metric.card.options
+        if planned.options[option.name] != option.default and option.name not in SAID_ELSEWHERE
+    ]
+    filled = sum(side["padded_videos"] for side in sides if side)
+    return [*notes, f"{filled} videos filled up with frames"] if filled else notes
 
 
 def _saved(run: Run, planned: PlannedMetric) -> dict[str, str] | None:

@@ -63,6 +63,7 @@ def rows_to_frechet_infinity(
     min_size: int | None = None,
     points: int = 15,
     seed: int = 0,
+    ddof: int = 1,
 ) -> FrechetInfinity:
     """Extrapolated Fréchet distance and its standard error, with videos as clusters.
 
@@ -93,6 +94,7 @@ def rows_to_frechet_infinity(
             videos where that is less (smaller subsets bend the line and hardly steady it).
         points: Number of subsets, from min_size to all videos in equal steps.
         seed: Of the shuffles.
+        ddof: Covariances are divided by ``rows - ddof``.
 
     Raises:
         ValueError: Fewer than four videos, a min_size below 2 or not below the number of videos,
@@ -110,7 +112,7 @@ def rows_to_frechet_infinity(
         )
     sizes = np.linspace(first, videos, points).astype(np.int64)
     to_slope, to_intercept = _line(sizes)
-    goal = reference if isinstance(reference, Gaussian) else rows_to_gaussian(reference)
+    goal = reference if isinstance(reference, Gaussian) else rows_to_gaussian(reference, ddof=ddof)
     distances = np.empty(points)
     influence = np.zeros(len(rows))
     gap, transport = np.zeros(goal.dimensions), np.zeros((goal.dimensions, goal.dimensions))
@@ -122,7 +124,7 @@ def rows_to_frechet_infinity(
         drawn = np.zeros(videos, dtype=bool)
         drawn[shuffled[:size]] = True
         chosen = np.flatnonzero(drawn[generated.video])
-        subset = rows_to_gaussian(_blocks(rows, chosen))
+        subset = rows_to_gaussian(_blocks(rows, chosen), ddof=ddof)
         coupled = gaussians_to_frechet_influence(subset, goal)
         distances[point] = coupled.frechet.value
         own = [coupled.first.rows_to_influence(block) for block in _blocks(rows, chosen)]

@@ -192,13 +192,9 @@ def build(variant: str = "") -> I3D:
 def checkpoint_to_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Published names to ours, which are those of piergiaj; unknown names stay as they are.
 
-    Takes the layout of https://github.com/hassony2/kinetics_i3d_pytorch too, names that begin with
-    ``module.``, and tensors under ``state_dict`` or ``model``.
+    Takes the layout of https://github.com/hassony2/kinetics_i3d_pytorch too.
     """
-    for wrapper in ("state_dict", "model"):
-        if isinstance(checkpoint.get(wrapper), Mapping):
-            checkpoint = checkpoint[wrapper]
-    state = {_our_name(key.removeprefix("module.")): value for key, value in checkpoint.items()}
+    state = {_our_name(key): value for key, value in checkpoint.items()}
     for key in [key for key in state if key.endswith(".bn.running_var")]:
         # Files from before PyTorch 0.4.1 lack this counter, which only training reads.
         counter = f"{key.removesuffix('running_var')}num_batches_tracked"

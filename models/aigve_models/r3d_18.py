@@ -7,9 +7,6 @@ Paper: Tran et al., A Closer Look at Spatiotemporal Convolutions for Action Reco
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from torch import Tensor, nn
 from torchvision.models.video import r3d_18
 
@@ -51,10 +48,3 @@ def build(variant: str = "") -> R3D18:
     if variant:
         raise ValueError(f"r3d-18 has no variant '{variant}'")
     return R3D18()
-
-
-def checkpoint_to_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Names without ``module.``, of tensors that may lie under ``state_dict``."""
-    inner = checkpoint.get("state_dict")
-    tensors = inner if isinstance(inner, Mapping) else checkpoint
-    return {key.removeprefix("module."): value for key, value in tensors.items()}

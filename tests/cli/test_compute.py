@@ -197,6 +197,12 @@ def test_every_record_says_where_it_comes_from(pairs, tmp_path, aigve):
         (["--metrics", "kvd"], 4, "Put i3d_pretrained_400.pt into"),
         (["--metrics", "fvd", "--fvd-model", "x"], 4, "there is no file x"),
         (["--metrics", "is", "--gstvqa-model", "x"], 2, "does not have yet"),
+        (["--metrics", "is", "--weights-dir", "no/folder"], 2, "there is no such folder"),
+        (
+            ["--metrics", "fvd", "--fvd-model", "x", "--model", "i3d-kinetics400=y"],
+            2,
+            "name different files",
+        ),
         (["--metrics", "is", "--max-len", "0"], 2, "above 0"),
         (["--metrics", "is,fvd", "--max-len", "8"], 2, "clips that need 16 frames"),
         (["--metrics", "fid", "--set", "is-lite0.splitz=2"], 2, "Did you mean splits"),

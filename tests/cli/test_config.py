@@ -58,7 +58,7 @@ def test_every_line_that_is_a_comment_may_be_set(pairs, tmp_path, aigve):
     assert content["max_len"] == 64
     for key in ("annotations", "video_dir", "reference_dir", "prompts", "prompt", "stage_dataset"):
         del content[key]
-    for key in ("reference_stats", "save_stats"):
+    for key in ("reference_stats", "save_stats", "weights_dir"):
         del content[key]
     content["input_dir"] = str(pairs)
     scalars = [

@@ -144,7 +144,7 @@ def test_clip_metrics_in_one_pass(clips, models, values, tmp_path, aigve, counti
     assert notes[:3] == [
         "stylegan-v convention",
         "protocol fvd2048-16f",
-        "on 4 videos a side instead of 2048",
+        "on 5 generated and 4 reference videos instead of 2048 a side",
     ]
 
 
@@ -176,6 +176,25 @@ def test_what_i3d_sees_by_convention(clips, models, tmp_path, aigve, convention,
         nearest = min(np.linalg.norm(rows - row, axis=1))
         # The nearest of the other conventions is 8e-3 away.
         assert nearest / np.linalg.norm(row) < 1e-5
+
+
+def test_what_changes_a_number_is_said_beside_it(clips, weights, tmp_path):
+    results = evaluate(
+        clips / "generated",
+        clips / "reference",
+        metrics="fid,fvd",
+        models={name: weights for name in (INCEPTION, I3D)},
+        options={"fid": {"dims": 64}, "fvd": {"length": 10, "offset": 2}},
+        max_len=12,
+        precision="bf16",
+        device="cpu",
+        output_dir=tmp_path,
+    )
+    fid, fvd = results.records
+    assert {"precision bf16", "dims=64"} <= set(fid["notes"])
+    assert {"precision bf16", "length=10", "offset=2"} <= set(fvd["notes"])
+    assert fid["precision"] == "bf16"
+    assert any("not those of fp32" in line for line in results.document["warnings"])
 
 
 def test_a_protocol_takes_so_many_videos_and_says_so(clips, weights, tmp_path, monkeypatch):

@@ -242,7 +242,7 @@ def test_statistics_of_too_few_videos_are_not_written(pairs, tmp_path):
 
 
 def test_a_metric_without_a_reference_set_saves_nothing(generated, tmp_path):
-    with pytest.raises(UsageError, match="is-lite0 compare with no reference set"):
+    with pytest.raises(UsageError, match="no statistics to save of is-lite0"):
         evaluate(
             generated,
             metrics="is-lite0",
@@ -285,11 +285,12 @@ def test_one_metric_s_file_and_two_metrics(saved, against, changed):
         for name in [name for name in arrays if name.startswith("kid-lite0.")]:
             del arrays[name]
 
-    results = against(changed(drop), metrics="fid-lite0,kid-lite0")
+    file = changed(drop)
+    results = against(file, metrics="fid-lite0,kid-lite0")
     assert results.exit_code == 3
     kid = by_name(results)["kid-lite0"]
     assert kid["value"] is None
-    assert kid["reason"] == "no reference video could be used"
+    assert kid["reason"] == f"{file} has no statistics for it"
     assert kid["reference_statistics"] is None
     assert by_name(results)["fid-lite0"]["value"] is not None
 
@@ -536,3 +537,46 @@ def test_as_a_process(saved, generated, tmp_path, aigve: Callable[..., Done]):
     assert done.code == 0, done.stderr
     assert SAVED_NOTE in done.stdout
     assert read_results(tmp_path / "out")["counts"]["decodes"] == 0
+
+
+# --- files that must not be lost --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["a video", "a text", "a folder", "a link", "another tool's"])
+def test_nothing_else_is_replaced_by_statistics(saved, pairs, tmp_path, what):
+    target = tmp_path / "target.npz"
+    if what == "a video":
+        shutil.copy(next(pairs.glob("*.mkv")), target)
+    elif what == "a text":
+        target.write_text("precious")
+    elif what == "a folder":
+        target.mkdir()
+    elif what == "a link":
+        target.symlink_to(saved[0])
+    else:
+        np.savez(target, mu=np.zeros(3), sigma=np.eye(3))
+    before = target.read_bytes() if target.is_file() else None
+    with pytest.raises(UsageError, match="no file of --save-stats"):
+        evaluate(pairs, metrics="fid-lite0", device="cpu", save_stats=target, output_dir=tmp_path)
+    assert (target.read_bytes() if target.is_file() else None) == before
+
+
+def test_statistics_and_reference_videos_exclude_each_other(saved, pairs, tmp_path):
+    shutil.copytree(pairs, tmp_path / "real")
+    with pytest.raises(UsageError, match="exclude each other"):
+        evaluate(
+            pairs,
+            tmp_path / "real",
+            metrics="fid-lite0",
+            reference_stats=saved[0],
+            output_dir=tmp_path,
+        )
+
+
+def test_a_sigma_that_is_no_covariance(tmp_path, pairs):
+    file = tmp_path / "plain.npz"
+    np.savez(file, mu=np.zeros(1280), sigma=-np.eye(1280))
+    with pytest.raises(UsageError, match="no covariance"):
+        evaluate(
+            pairs, metrics="fid-lite0", device="cpu", reference_stats=file, output_dir=tmp_path
+        )

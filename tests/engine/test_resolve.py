@@ -195,6 +195,7 @@ def test_a_metric_without_a_sibling_alone_is_an_error(videos):
 @pytest.mark.parametrize(("metric", "name"), [("fid", INCEPTION), ("fvd", I3D)])
 def test_standard_refuses_and_says_where_to_get_it(videos, tmp_path, metric, name):
     entry = network_card(name).entry()
+    (tmp_path / "mine").mkdir()
     with pytest.raises(WeightsError) as caught:
         resolved(videos, f"{metric},fid-lite0", weights="standard", weights_dir=tmp_path / "mine")
     error = caught.value

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -99,6 +101,38 @@ def test_a_module_that_does_not_find_its_keys_is_explained(
     torch.save(good(), path)
     with pytest.raises(WeightsError, match="not laid out like"):
         load_network(card(), located(path), device="cpu")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model": {f"module.{key}": value for key, value in state.items()}},
+    ],
+)
+def test_training_checkpoints_are_unwrapped(
+    tmp_path: Path, module: types.ModuleType, wrap: Callable[..., Any]
+) -> None:
+    path = tmp_path / "net.pth"
+    torch.save(wrap(good()), path)
+    load_network(card(), located(path), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda tensor: tensor * float("nan"), "with numbers that are not finite"),
+        (lambda tensor: tensor.to(torch.int8), "of whole numbers instead of fractions"),
+    ],
+)
+def test_tensors_that_no_training_leaves_are_refused(
+    tmp_path: Path, module: types.ModuleType, change: Callable[..., Any], words: str
+) -> None:
+    path = tmp_path / "net.pth"
+    torch.save({key: change(value) for key, value in good().items()}, path)
+    with pytest.raises(WeightsError, match=words) as caught:
+        load_network(card(), located(path), device="cpu")
+    assert str(path) in caught.value.message
 
 
 def test_function_is_built(module: types.ModuleType) -> None:
