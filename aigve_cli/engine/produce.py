@@ -28,8 +28,9 @@ BATCH_PIXELS = {"cpu": 6 * 224 * 224, "cuda": 64 * 224 * 224}
 """Pixels of an automatic batch. A constant, so that a batch never depends on what else runs.
 
 On the CPU larger batches are slower: their activations pass the size up to which the allocator
-keeps memory, and every layer pays for fresh pages (measured: 16 pictures 23.7, 4 pictures 11.1
-CPU ms a frame).
+keeps memory, and every layer pays for fresh pages. Measured, two threads, CPU ms a picture:
+EfficientNet-Lite0 9.4 in fours, 9.0 in sixes, 10.6 in eights; Inception 70.7 in twos, 64.2 in
+threes.
 """
 
 

@@ -85,9 +85,9 @@ def made_up(metric, seed, videos, rows=6):
     )
 
 
-def test_sets_give_finite_numbers_or_a_reason(metric):
-    if not metric.compares_sets():
-        pytest.skip("scores single videos only")
+@pytest.mark.parametrize("name", [n for n in NAMES if registry().metrics[n].compares_sets()])
+def test_sets_give_finite_numbers_or_a_reason(name):
+    metric = registry().metrics[name]()
     for generated, reference in ((5, 4), (1, 1), (1, 0), (5, 0)):
         score = metric.compare(
             made_up(metric, 1, generated), made_up(metric, 2, reference) or None, defaults(metric)
@@ -134,10 +134,10 @@ def test_saved_statistics_stand_for_the_reference_set(name):
     assert metric.compare_with_statistics(made_up(metric, 1, 1), statistics, options).reason
 
 
-def test_the_order_of_what_is_looked_at_does_not_change_a_set(metric):
+@pytest.mark.parametrize("name", [n for n in NAMES if registry().metrics[n].compares_sets()])
+def test_the_order_of_what_is_looked_at_does_not_change_a_set(name):
     """The engine sorts a set by content; what is read of it twice must be the same twice."""
-    if not metric.compares_sets():
-        pytest.skip("scores single videos only")
+    metric = registry().metrics[name]()
     sides = made_up(metric, 1, 5), made_up(metric, 2, 4)
     first, second = (metric.compare(*sides, defaults(metric)) for _ in range(2))
     assert first == second
