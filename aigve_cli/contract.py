@@ -73,8 +73,8 @@ class Sampling(Protocol):
     def limit(self) -> int | None:
         """Frames that are enough, known without facts; None asks for an exact packet scan first.
 
-        With a limit, ``units`` of n frames must equal the complete units of ``units`` of
-        ``limit`` frames: a decoder then needs no scan.
+        With a limit, the units of n frames must be among those of ``limit`` frames, repeated or
+        not: a decoder then needs no scan.
         """
         ...
 
@@ -97,8 +97,10 @@ Resampler = Literal[
     "torch-bilinear-antialias",
     "torch-bilinear-antialias-uint8",
     "tf1-bilinear",
+    "pil-bilinear",
     "pil-bicubic",
     "pil-bicubic-float",
+    "cv2-linear",
 ]
 
 
@@ -107,7 +109,8 @@ class Resize:
     """Resize to ``height`` x ``width`` pixels, without keeping the aspect ratio.
 
     ``torch-bilinear-antialias-uint8`` takes and gives uint8 (integer arithmetic, the same on every
-    device, about ten times cheaper than float); ``pil-bicubic`` works on uint8 too.
+    device, about ten times cheaper than float); so do ``pil-bilinear`` and ``pil-bicubic``, which
+    smooth what they shrink, and ``cv2-linear`` (OpenCV's ``INTER_LINEAR``), which does not.
     ``pil-bicubic-float`` takes uint8 and gives float32, channel by channel, clipped to 0..255 and
     never rounded (clean-fid). The others give float32; ``tf1-bilinear`` is TensorFlow 1's
     ``resize_bilinear`` (no half-pixel centres, no antialiasing).
@@ -123,16 +126,41 @@ class Resize:
 
 @dataclass(frozen=True)
 class ResizeShorter:
-    """Resize so that the shorter side is ``size`` pixels; the other is rounded up.
+    """Resize so that the shorter side is ``size`` pixels.
 
-    In float64 and with the steps of VideoGPT's code, whose round-off makes 225 of some 224.
+    With torch's resamplers the other side is rounded up, in float64 and with the steps of
+    VideoGPT's code, whose round-off makes 225 of some 224. With ``pil-bilinear``, which works on
+    uint8, it is cut to whole pixels, as torchvision's ``Resize`` does.
     """
 
     size: int
-    resampler: Literal["torch-bilinear", "torch-bilinear-antialias"]
+    resampler: Literal["torch-bilinear", "torch-bilinear-antialias", "pil-bilinear"]
 
     def __str__(self) -> str:
         return f"resize shorter side to {self.size} {self.resampler}"
+
+
+@dataclass(frozen=True)
+class Grey:
+    """uint8 RGB to one grey channel by PIL's integers (ITU-R 601-2 luma); stays [h, w, 1]."""
+
+    def __str__(self) -> str:
+        return "grey"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Cut each picture into tiles of ``height`` x ``width``, without overlap.
+
+    Tiles are counted down the columns: the second lies below the first. A frame's row then holds
+    what the network gives of all of its tiles, one after another.
+    """
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"tiles of {self.height}x{self.width}, down the columns"
 
 
 @dataclass(frozen=True)
@@ -177,16 +205,16 @@ class Quantise:
 
 @dataclass(frozen=True)
 class Normalise:
-    """``(x - mean) / std`` per RGB channel on the 0..255 scale; gives float32."""
+    """``(x - mean) / std`` per channel on the 0..255 scale; gives float32."""
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     def __str__(self) -> str:
         return f"normalise mean={_floats(self.mean)} std={_floats(self.std)}"
 
 
-Step = Resize | ResizeShorter | CentreCrop | Scale | Quantise | Normalise
+Step = Resize | ResizeShorter | CentreCrop | Grey | Tile | Scale | Quantise | Normalise
 View = tuple[Step, ...]
 """Named steps from uint8 RGB frames at native size to a network's input. ``()`` is native."""
 
@@ -223,13 +251,16 @@ class Text:
 class Request:
     """An output of a producer over sources.
 
-    ``output`` is ``producer:output``, for instance ``efficientnet-lite0:features``; a source may be
-    another Request, whose rows the producer then reads.
+    ``output`` is ``producer:output``, for instance ``efficientnet-lite0:features``. A source may be
+    another Request, whose rows the producer then reads: a function unit by unit, a network's head
+    those of the whole video, and of as many sources as it takes.
     """
 
     output: str
     sources: tuple[Source, ...]
     variant: str = ""
+    weights: str = ""
+    """The tag of one of the network's checkpoints; empty is its card's default."""
 
     @property
     def producer(self) -> str:
@@ -269,6 +300,8 @@ class SampleFeatures:
 
     generated: Mapping[str, Floats]
     reference: Mapping[str, Floats] | None = None
+    facts: VideoFacts | None = None
+    """Of the generated video, as far as it was decoded."""
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aigve_cli.contract import (
     CentreCrop,
+    Grey,
     Normalise,
     Quantise,
     Resize,
     ResizeShorter,
     Scale,
     Step,
+    Tile,
     View,
 )
 
@@ -25,8 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
-
-_ON_UINT8 = ("torch-bilinear-antialias-uint8", "pil-bicubic", "pil-bicubic-float")
+    from PIL import Image
 
 
 def view_to_text(view: View) -> str:
@@ -37,31 +39,54 @@ def view_to_text(view: View) -> str:
 def split_view(view: View) -> tuple[View, View]:
     """The steps for the CPU beside the decoder, and those for the network's device."""
     cut = 0
-    while cut < len(view):
-        step = view[cut]
-        if not (isinstance(step, Resize) and step.resampler in _ON_UINT8):
-            break
+    while cut < len(view) and _step_on_uint8(view[cut]):
         cut += 1
     return view[:cut], view[cut:]
 
 
 def frame_to_host_view(frame: NDArray[np.uint8], steps: View) -> NDArray[Any]:
-    """uint8 [H, W, 3] → [h, w, 3] by the steps for the CPU: uint8, or float32 on 0..255."""
-    resizers: dict[str, Callable[[NDArray[np.uint8], Resize], NDArray[Any]]] = {
-        "pil-bicubic": _resize_with_pil,
-        "pil-bicubic-float": _resize_channels_with_pil,
-        "torch-bilinear-antialias-uint8": _resize_uint8,
-    }
+    """uint8 [H, W, c] → [h, w, c] by the steps for the CPU: uint8, or float32 on 0..255.
+
+    Raises:
+        ValueError: A step for the device, or one for uint8 after one that gives float32.
+    """
     seen: NDArray[Any] = frame
     for step in steps:
-        if not isinstance(step, Resize) or step.resampler not in resizers or seen.dtype != "uint8":
+        apply = _step_on_uint8(step)
+        if apply is None or seen.dtype != "uint8":
             raise ValueError(f"'{step}' is not a step for uint8 frames")
-        seen = resizers[step.resampler](seen, step)
+        seen = apply(seen)
     return seen
 
 
+def _step_on_uint8(step: Step) -> Callable[[NDArray[np.uint8]], NDArray[Any]] | None:
+    """What a step does to uint8 [H, W, c]; None for the steps of the device."""
+    match step:
+        case Resize(height, width, "torch-bilinear-antialias-uint8"):
+            return partial(_resize_uint8, height=height, width=width)
+        case Resize(height, width, "pil-bilinear" | "pil-bicubic"):
+            resampler = step.resampler.removeprefix("pil-")
+            return partial(_resize_with_pil, height=height, width=width, resampler=resampler)
+        case Resize(height, width, "pil-bicubic-float"):
+            return partial(_resize_channels_with_pil, height=height, width=width)
+        case Resize(height, width, "cv2-linear"):
+            return partial(_resize_as_opencv, height=height, width=width)
+        case ResizeShorter(size, "pil-bilinear"):
+            return partial(_resize_shorter_with_pil, size=size)
+        case Grey():
+            return _to_grey
+    return None
+
+
 def frames_to_view(frames: torch.Tensor, steps: View) -> torch.Tensor:
-    """[B, H, W, 3] on 0..255 → float32 [B, 3, h, w] by the steps for the device."""
+    """[B, H, W, c] on 0..255 → float32 [B, c, h, w] by the steps for the device.
+
+    With tiles [B * k, c, h, w]: the k tiles of the first frame, then those of the second.
+
+    Raises:
+        ValueError: A step for uint8, a picture that is not a whole number of tiles, or means and
+            deviations of another number of channels.
+    """
     import torch
 
     # Seen as [B, 3, H, W] this is channels_last, which resizing and convolutions like best.
@@ -76,8 +101,10 @@ def _apply(batch: torch.Tensor, step: Step) -> torch.Tensor:
 
     match step:
         case Normalise():
-            mean = torch.tensor(step.mean, device=batch.device).view(1, 3, 1, 1)
-            std = torch.tensor(step.std, device=batch.device).view(1, 3, 1, 1)
+            if not len(step.mean) == len(step.std) == batch.shape[1]:
+                raise ValueError(f"'{step}' is not for pictures of {batch.shape[1]} channels")
+            mean = torch.tensor(step.mean, device=batch.device).view(1, -1, 1, 1)
+            std = torch.tensor(step.std, device=batch.device).view(1, -1, 1, 1)
             return (batch - mean) / std
         case Scale():
             return batch / step.divisor * step.factor
@@ -89,7 +116,9 @@ def _apply(batch: torch.Tensor, step: Step) -> torch.Tensor:
                 for margin in (batch.shape[2] - step.height, batch.shape[3] - step.width)
             )
             return batch[:, :, top : top + step.height, left : left + step.width]
-        case ResizeShorter():
+        case Tile():
+            return _cut_into_tiles(batch, step)
+        case ResizeShorter(resampler="torch-bilinear" | "torch-bilinear-antialias"):
             height, width = shorter_side_size(batch.shape[2], batch.shape[3], step.size)
             return _resize(batch, height, width, antialias=step.resampler.endswith("antialias"))
         case Resize(resampler="tf1-bilinear"):
@@ -109,6 +138,17 @@ def shorter_side_size(height: int, width: int, size: int) -> tuple[int, int]:
     if height < width:
         return size, math.ceil(width * scale)
     return math.ceil(height * scale), size
+
+
+def _cut_into_tiles(batch: torch.Tensor, step: Tile) -> torch.Tensor:
+    """[B, c, H, W] → [B * columns * rows, c, h, w]; of a picture, tile column * rows + row."""
+    count, channels, height, width = batch.shape
+    rows, below = divmod(height, step.height)
+    columns, beside = divmod(width, step.width)
+    if below or beside or not (rows and columns):
+        raise ValueError(f"{height}x{width} pixels are not a whole number of {step}")
+    cut = batch.reshape(count, channels, rows, step.height, columns, step.width)
+    return cut.permute(0, 4, 2, 1, 3, 5).flatten(0, 2)
 
 
 def _resize(batch: torch.Tensor, height: int, width: int, *, antialias: bool) -> torch.Tensor:
@@ -146,41 +186,125 @@ def _lerp_along(batch: torch.Tensor, dimension: int, length: int, size: int) -> 
     return first + (second - first) * share
 
 
-def _resize_uint8(frame: NDArray[np.uint8], step: Resize) -> NDArray[np.uint8]:
+def _resize_uint8(frame: NDArray[np.uint8], *, height: int, width: int) -> NDArray[np.uint8]:
     import torch
     import torch.nn.functional as F
 
-    # [H, W, 3] seen as [1, 3, H, W] is channels_last: no copy, and the fast integer kernel.
+    # [H, W, c] seen as [1, c, H, W] is channels_last: no copy, and the fast integer kernel.
     picture = torch.from_numpy(frame).permute(2, 0, 1)[None]
     small = F.interpolate(
-        picture,
-        size=(step.height, step.width),
-        mode="bilinear",
-        align_corners=False,
-        antialias=True,
+        picture, size=(height, width), mode="bilinear", align_corners=False, antialias=True
     )
     result: NDArray[np.uint8] = small[0].permute(1, 2, 0).contiguous().numpy()
     return result
 
 
-def _resize_with_pil(frame: NDArray[np.uint8], step: Resize) -> NDArray[np.uint8]:
-    import numpy as np
+def _resize_with_pil(
+    frame: NDArray[np.uint8], *, height: int, width: int, resampler: str
+) -> NDArray[np.uint8]:
     from PIL import Image
 
-    picture = Image.fromarray(frame)
-    return np.asarray(picture.resize((step.width, step.height), Image.Resampling.BICUBIC))
+    filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    return _to_array(_to_picture(frame).resize((width, height), filters[resampler]))
 
 
-def _resize_channels_with_pil(frame: NDArray[np.uint8], step: Resize) -> NDArray[np.float32]:
+def _resize_shorter_with_pil(frame: NDArray[np.uint8], *, size: int) -> NDArray[np.uint8]:
+    """As torchvision's ``Resize(size)`` on a picture of PIL: the other side is not rounded up."""
+    height, width = frame.shape[:2]
+    longer = int(size * max(height, width) / min(height, width))
+    height, width = (size, longer) if height < width else (longer, size)
+    return _resize_with_pil(frame, height=height, width=width, resampler="bilinear")
+
+
+def _resize_channels_with_pil(
+    frame: NDArray[np.uint8], *, height: int, width: int
+) -> NDArray[np.float32]:
     import numpy as np
     from PIL import Image
 
     # A float picture of PIL has one channel, and bicubic weights may leave 0..255.
-    size = (step.width, step.height)
     channels = [
-        Image.fromarray(frame[:, :, index].astype(np.float32)).resize(
-            size, Image.Resampling.BICUBIC
+        Image.fromarray(channel.astype(np.float32)).resize(
+            (width, height), Image.Resampling.BICUBIC
         )
-        for index in range(3)
+        for channel in np.moveaxis(frame, 2, 0)
     ]
     return np.stack([np.asarray(channel) for channel in channels], axis=-1).clip(0, 255)
+
+
+def _to_grey(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return _to_array(_to_picture(frame).convert("L"))
+
+
+def _to_picture(frame: NDArray[np.uint8]) -> Image.Image:
+    from PIL import Image
+
+    # One channel is a picture of mode L, which PIL wants without the last axis.
+    return Image.fromarray(frame[:, :, 0] if frame.shape[2] == 1 else frame)
+
+
+def _to_array(picture: Image.Image) -> NDArray[np.uint8]:
+    """[h, w, c], whatever c is."""
+    import numpy as np
+
+    # A copy: PIL's own memory is read-only, of which torch warns.
+    return np.atleast_3d(np.array(picture))
+
+
+class _Taps(NamedTuple):
+    """Output pixel i is ``first[i] * pixel[before[i]] + second[i] * pixel[after[i]]`` / 2048."""
+
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
+    first: NDArray[np.int32]
+    second: NDArray[np.int32]
+
+
+def _resize_as_opencv(frame: NDArray[np.uint8], *, height: int, width: int) -> NDArray[np.uint8]:
+    """``cv2.resize`` with ``INTER_LINEAR`` to the bit: weights are whole 2048ths, sums int32.
+
+    Rows first, of which 4 of 11 bits are cut, then columns: each product is cut by 16 bits before
+    the two are added, and the last 2 bits are rounded. Source: modules/imgproc/src/resize.cpp of
+    OpenCV (Apache-2.0). Measured equal to 5.0.0 on x86; a test compares with the installed one.
+    """
+    import numpy as np
+
+    along = _opencv_taps(frame.shape[1], width)
+    # [H, width, c], up to 255 * 2048 / 16. In place, which halves the time.
+    rows = frame.take(along.before, axis=1) * along.first[:, None]
+    rows += frame.take(along.after, axis=1) * along.second[:, None]
+    rows >>= 4
+    down = _opencv_taps(frame.shape[0], height)
+    upper = rows.take(down.before, axis=0)
+    upper *= down.first[:, None, None]
+    upper >>= 16
+    lower = rows.take(down.after, axis=0)
+    lower *= down.second[:, None, None]
+    lower >>= 16
+    upper += lower
+    upper += 2
+    upper >>= 2
+    return upper.astype(np.uint8)
+
+
+def _opencv_taps(length: int, size: int) -> _Taps:
+    """Which two of ``length`` pixels make each of ``size``; centres are aligned.
+
+    Outside the picture lies its outermost pixel. Along rows OpenCV takes all of it and not two
+    shares, which is the same there: the shares add up to 2048.
+    """
+    import numpy as np
+
+    # OpenCV's own order of operations: float64, then one rounding to float32.
+    scale = 1 / (size / length)
+    place = ((np.arange(size) + 0.5) * scale - 0.5).astype(np.float32)
+    before = np.floor(place)
+    share = place - before
+    first, second = (np.rint(part * 2048).astype(np.int32) for part in (1 - share, share))
+    index = before.astype(np.int64)
+    return _Taps(
+        before=index.clip(0, length - 1),
+        after=(index + 1).clip(0, length - 1),
+        first=first,
+        second=second,
+    )

@@ -6,7 +6,16 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from aigve_cli.contract import CentreCrop, Normalise, Quantise, Resize, ResizeShorter, Scale
+from aigve_cli.contract import (
+    CentreCrop,
+    Grey,
+    Normalise,
+    Quantise,
+    Resize,
+    ResizeShorter,
+    Scale,
+    Tile,
+)
 from aigve_cli.metrics._i3d import CONVENTIONS
 from aigve_cli.video.views import (
     frame_to_host_view,
@@ -104,6 +113,10 @@ def test_one_by_one_equals_a_batch(frames, view):
         ((UINT8,), 1),
         ((UINT8, NORMALISE), 1),
         ((CUBIC, UINT8, NORMALISE), 2),
+        ((Resize(24, 32, "pil-bilinear"), Grey(), NORMALISE), 2),
+        ((Resize(24, 32, "cv2-linear"), Tile(12, 16), Grey()), 1),
+        ((ResizeShorter(24, "pil-bilinear"), CentreCrop(24, 24), NORMALISE), 1),
+        ((ResizeShorter(24, "torch-bilinear"), Grey()), 0),
         ((NORMALISE, UINT8), 0),
         ((PLAIN, NORMALISE), 0),
     ],
