@@ -13,8 +13,8 @@ from aigve_cli.contract import Extent
 from aigve_cli.dataset.samples import load_dataset
 from aigve_cli.engine.journal import FEATURES, Journal
 from aigve_cli.engine.look import Looker
-from aigve_cli.engine.networks import load_function, load_network
-from aigve_cli.engine.plan import Settings, request_producers
+from aigve_cli.engine.networks import is_module, load_function, load_network
+from aigve_cli.engine.plan import Producer, Settings, request_producers
 from aigve_cli.engine.produce import (
     Precision,
     Producers,
@@ -259,6 +259,7 @@ def run_plan(
             load=_loader(plan, located, device, precision, batch_size),
             workers=workers,
             threads=max(1, processors // workers),
+            keep_features=keep_features,
         )
         run = Run(
             samples=plan.dataset.samples,
@@ -344,15 +345,15 @@ def _loader(
 ) -> Callable[[], Producers]:
     def load() -> Producers:
         set_arithmetic(precision)
-        networks: dict[tuple[str, str], Any] = {}
-        functions: dict[tuple[str, str], Any] = {}
-        for name, variant in set().union(*map(request_producers, plan.requests)):
-            card = network_card(name)
-            if name in located:
-                network = load_network(card, located[name], device=device, variant=variant)
-                networks[name, variant] = network
-            else:
-                functions[name, variant] = load_function(card, variant)
+        networks: dict[Producer, Any] = {}
+        functions: dict[Producer, Any] = {}
+        for producer in set().union(*map(request_producers, plan.requests)):
+            card, variant = network_card(producer.name), producer.variant
+            if here := located.get(producer.checkpoint):
+                networks[producer] = load_network(card, here, device=device, variant=variant)
+                continue
+            function = load_function(card, variant, device=device)
+            (networks if is_module(function) else functions)[producer] = function
         return Producers(networks, functions, device, precision, batch_size)
 
     return load

@@ -1,4 +1,4 @@
-"""From files to stored rows: each content decoded once, each network run once a frame."""
+"""From files to rows: each content decoded once, each network run once a frame."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aigve_cli.contract import Frames, Request, VideoFacts
+from aigve_cli.contract import Frames, Request, Sampling, VideoFacts
 from aigve_cli.engine.journal import Journal, VideoRecord
 from aigve_cli.engine.plan import (
     Leaf,
     PlannedMetric,
     for_role,
+    is_head,
     request_frames,
     request_key,
-    request_leaves,
+    request_looks,
     request_sampling,
     takes_clips,
 )
-from aigve_cli.engine.produce import Producers, VideoRows, host_views
-from aigve_cli.errors import VideoError
+from aigve_cli.engine.produce import Producers, VideoRows, Wish, host_views
+from aigve_cli.errors import AigveError, SetupError, VideoError
 from aigve_cli.lazy import np
 from aigve_cli.output import Progress
 from aigve_cli.video.ffmpeg import check_is_file
@@ -32,7 +33,7 @@ from aigve_cli.video.prefetch import ChunkStream, DecodeJob, Prefetcher
 from aigve_cli.video.probe import probe
 
 if TYPE_CHECKING:
-    from aigve_cli.contract import Indices
+    from aigve_cli.contract import Floats, Indices
 
 LOOK_AHEAD = 8
 """Files whose content is read ahead of their turn."""
@@ -69,15 +70,35 @@ class Inspected:
 
 
 @dataclass(frozen=True)
+class Looked:
+    """What became of a file."""
+
+    record: VideoRecord
+    rows: Mapping[Request, Floats | AigveError] = field(default_factory=dict)
+    """Rows that only the scores of this video need, or why there are none; not on disk."""
+
+
+Unscored = Callable[[Path, str], Sequence[PlannedMetric]]
+"""By file and content: the metrics that still have to score this video by itself."""
+
+
+@dataclass(frozen=True)
 class Wanted:
     """What a content must be decoded for."""
 
-    requests: Mapping[str, Request]
-    """By feature key."""
-    units: Mapping[str, Indices]
-    """By feature key, as far as is known before decoding."""
+    stored: Mapping[str, tuple[Request, Indices]]
+    """Rows for the disk: by feature key, with their units as far as those are known."""
+    fresh: tuple[Request, ...]
+    """Rows for scores that are made at once."""
+    wishes: Mapping[Leaf, Wish]
+    """What producers over frames must look at for all of these."""
     pad: bool
     """Whether some of the units may lie behind the last frame."""
+
+    @property
+    def nothing(self) -> bool:
+        """Whether everything is there already."""
+        return not (self.stored or self.fresh)
 
 
 class _MiscountedError(Exception):
@@ -98,6 +119,7 @@ class Looker:
         load: Loads the producers; called only if there is something to decode.
         workers: Videos decoded at the same time.
         threads: Threads of each decoder; 0 lets ffmpeg choose.
+        keep_features: Store the rows of single videos too.
     """
 
     def __init__(
@@ -109,20 +131,24 @@ class Looker:
         load: Callable[[], Producers],
         workers: int,
         threads: int,
+        keep_features: bool = False,
     ) -> None:
         self.counts = Counts()
         self._planned = planned
         self._weights = weights
         self._journal = journal
         self._load = load
+        self._keep_features = keep_features
+        self._unscored: Unscored = lambda _path, _content: ()
         self._producers: Producers | None = None
         self._recounted: set[str] = set()
         self._prefetcher = Prefetcher(workers=workers, threads=threads)
 
     def look(
-        self, works: Sequence[VideoWork], progress: Progress
-    ) -> Generator[tuple[Path, VideoRecord], None, None]:
+        self, works: Sequence[VideoWork], progress: Progress, unscored: Unscored
+    ) -> Generator[tuple[Path, Looked], None, None]:
         """Each file with what became of it, in order; the next ones are decoded meanwhile."""
+        self._unscored = unscored
         try:
             for work, inspected, stream in self._ahead(works):
                 yield work.path, self._look(work, inspected, stream, progress)
@@ -170,57 +196,74 @@ class Looker:
         if inspected.content in claimed:
             return None  # the same content is being decoded under another name
         claimed.add(inspected.content)
-        if self._is_stored(work, inspected):
-            self.counts.reused += self._journal.videos[inspected.content].status == "ok"
+        if stored := self._stored(work, inspected):
+            self.counts.reused += stored.status == "ok"
             return None
-        return self._prefetcher.open(self._job(work.path, self.wanted(work.roles, inspected.facts)))
+        return self._prefetcher.open(self._job(work.path, self.wanted(work, inspected)))
 
-    def _is_stored(self, work: VideoWork, inspected: Inspected) -> bool:
+    def _stored(self, work: VideoWork, inspected: Inspected) -> VideoRecord | None:
+        """What an earlier look at this content gave, if nothing else is wanted of it."""
         stored = self._journal.videos.get(inspected.content)
         if stored is None or stored.status != "ok":
-            return stored is not None
+            return stored
         # A decoder may give fewer frames than a scan has counted packets: it knows better.
         facts = stored.facts if stored.whole else inspected.facts
-        return self._journal.has_rows(stored, self.wanted(work.roles, facts).units)
+        return stored if self.wanted(work, replace(inspected, facts=facts)).nothing else None
 
     def _job(self, path: Path, wanted: Wanted) -> DecodeJob:
-        last = max((int(units.max()) for units in wanted.units.values() if units.size), default=0)
+        frames = (max(unit) for wish in wanted.wishes.values() for unit in wish.units)
         return DecodeJob(
             path=path,
-            frames=last + 1,
-            host_views=host_views(self._leaves(wanted)),
+            frames=max(frames, default=0) + 1,
+            host_views=host_views(wanted.wishes),
             pad=wanted.pad,
         )
 
-    def wanted(self, roles: set[str], facts: VideoFacts | None) -> Wanted:
-        """The rows that the metrics want of a video in these roles.
+    def wanted(self, work: VideoWork, inspected: Inspected) -> Wanted:
+        """The rows that the metrics want of a video, and that are not stored yet.
 
         Without facts, samplings are taken at their limit; the decoder then stops at the end.
         """
-        requests: dict[str, Request] = {}
-        units: dict[str, Indices] = {}
+        stored = self._wanted_on_disk(work.roles, inspected)
+        fresh = {
+            request: None
+            for planned in self._unscored(work.path, inspected.content)
+            for request in planned.requests.values()
+        }
+        wishes: dict[Leaf, Wish] = {}
         pad = False
-        for planned in self._planned:
-            for request in planned.requests.values():
-                if not any(for_role(request, role) for role in roles):
-                    continue
-                sampling = request_sampling(request)
+        for request in [*(request for request, _ in stored.values()), *fresh]:
+            for look in request_looks(request):
+                sampling = look.frames.sampling
                 pad |= sampling.pads
-                known = facts or VideoFacts(0, 0, 0.0, sampling.limit or 0)
-                key = request_key(request, self._weights)
-                more = kept_units(request, sampling.units(known))
-                requests[key] = request
-                units[key] = (
-                    np.unique(np.concatenate([units[key], more]), axis=0) if key in units else more
-                )
-        return Wanted(requests, units, pad)
+                wish = wishes.setdefault(look.leaf, Wish())
+                wish.outputs.add(look.output)
+                wish.units.update(leaf_units(look.leaf, _units(sampling, inspected.facts)))
+        for request, units in stored.values():
+            for look in request_looks(request):
+                wishes[look.leaf].units.update(leaf_units(look.leaf, units))
+        return Wanted(stored, tuple(fresh), wishes, pad)
 
-    def _leaves(self, wanted: Wanted) -> dict[Leaf, set[str]]:
-        leaves: dict[Leaf, set[str]] = {}
-        for request in wanted.requests.values():
-            for leaf, outputs in request_leaves(request).items():
-                leaves.setdefault(leaf, set()).update(outputs)
-        return leaves
+    def _wanted_on_disk(
+        self, roles: set[str], inspected: Inspected
+    ) -> dict[str, tuple[Request, Indices]]:
+        wanted: dict[str, tuple[Request, Indices]] = {}
+        for planned in self._planned:
+            for request in planned.stored_requests(keep=self._keep_features).values():
+                if any(for_role(request, role) for role in roles):
+                    key = request_key(request, self._weights)
+                    units = kept_units(request, _units(request_sampling(request), inspected.facts))
+                    if key in wanted:
+                        units = np.unique(np.concatenate([wanted[key][1], units]), axis=0)
+                    wanted[key] = request, units
+        known = self._journal.videos.get(inspected.content)
+        if known is None:
+            return wanted
+        return {
+            key: (request, units)
+            for key, (request, units) in wanted.items()
+            if not self._journal.has_rows(known, {key: units})
+        }
 
     # --- one video ----------------------------------------------------------------------------
 
@@ -230,16 +273,16 @@ class Looker:
         inspected: Inspected,
         stream: ChunkStream | None,
         progress: Progress,
-    ) -> VideoRecord:
+    ) -> Looked:
         if inspected.problem:
             problem = inspected.problem
-            return VideoRecord(inspected.content, status=problem.status, reason=problem.message)
+            record = VideoRecord(inspected.content, status=problem.status, reason=problem.message)
+            return Looked(record)
         if stream is None:
-            if self._is_stored(work, inspected):
-                return self._journal.videos[inspected.content]
-            # Another file with this content was looked at, in another role only.
-            wanted = self.wanted(work.roles, inspected.facts)
-            stream = self._prefetcher.open(self._job(work.path, wanted))
+            if stored := self._stored(work, inspected):
+                return Looked(stored)
+            # Another file with this content was looked at, in another role or for other scores.
+            stream = self._prefetcher.open(self._job(work.path, self.wanted(work, inspected)))
         try:
             try:
                 return self._decode(work, inspected, stream, progress)
@@ -249,41 +292,33 @@ class Looker:
             return self._look_again(work, replace(inspected, facts=error.facts), progress)
         except VideoError as error:
             record = VideoRecord(inspected.content, status=error.status, reason=error.message)
-            return self._journal.add_video(record, {})
+            return Looked(self._journal.add_video(record, {}))
 
-    def _look_again(self, work: VideoWork, inspected: Inspected, progress: Progress) -> VideoRecord:
+    def _look_again(self, work: VideoWork, inspected: Inspected, progress: Progress) -> Looked:
         """Decode a second time, now that the number of frames is known."""
         if inspected.content in self._recounted:
             problem = VideoError("gives another number of frames each time it is decoded")
             return self._look(work, replace(inspected, problem=problem), None, progress)
         self.counts.passes = 2
         self._recounted.add(inspected.content)
-        stream = self._prefetcher.open(
-            self._job(work.path, self.wanted(work.roles, inspected.facts))
-        )
+        stream = self._prefetcher.open(self._job(work.path, self.wanted(work, inspected)))
         return self._look(work, inspected, stream, progress)
 
     def _decode(
         self, work: VideoWork, inspected: Inspected, stream: ChunkStream, progress: Progress
-    ) -> VideoRecord:
+    ) -> Looked:
         if self._producers is None:
             self._producers = self._load()
-        wanted = self.wanted(work.roles, inspected.facts)
+        wanted = self.wanted(work, inspected)
         self.counts.decodes += 1
-        units: dict[Leaf, set[tuple[int, ...]]] = {}
-        for key, request in wanted.requests.items():
-            for leaf in request_leaves(request):
-                units.setdefault(leaf, set()).update(leaf_units(leaf, wanted.units[key]))
-        rows = VideoRows(self._producers, self._leaves(wanted), units)
+        rows = VideoRows(self._producers, wanted.wishes)
         for chunk in stream:
             rows.feed(chunk)
             progress.advance(frames=len(chunk))
         rows.finish()
         decoded = stream.decoded
         self.counts.frames += decoded.frames
-        asked = 1 + max(
-            (max(unit) for wanted_units in units.values() for unit in wanted_units), default=-1
-        )
+        asked = self._job(work.path, wanted).frames
         facts, whole = decoded.facts, decoded.frames < asked
         if inspected.facts and not whole:
             # Only the frames that were asked for were decoded: the scan knows the rest.
@@ -293,17 +328,43 @@ class Looker:
             # A shorter look at the same content, for another metric, knows no better.
             known = earlier.whole or earlier.facts.frames > facts.frames
             facts, whole = (earlier.facts, earlier.whole) if known else (facts, whole)
-        found = self.wanted(work.roles, facts)
-        for key, request in found.requests.items():
-            for leaf in request_leaves(request):
-                if not units[leaf].issuperset(leaf_units(leaf, found.units[key])):
-                    raise _MiscountedError(facts)
-        gathered = {
-            key: (found.units[key], rows.gather(request, found.units[key]))
-            for key, request in found.requests.items()
+        found = self.wanted(work, replace(inspected, facts=facts))
+        for leaf, wish in found.wishes.items():
+            if leaf not in wanted.wishes or not wanted.wishes[leaf].units.issuperset(wish.units):
+                raise _MiscountedError(facts)
+        stored = {
+            key: _stored_rows(rows, request, units, facts)
+            for key, (request, units) in found.stored.items()
         }
+        fresh = {request: _fresh_rows(rows, request, facts) for request in found.fresh}
         record = VideoRecord(inspected.content, facts=facts, whole=whole, codec=decoded.codec)
-        return self._journal.add_video(record, gathered)
+        return Looked(self._journal.add_video(record, stored), fresh)
+
+
+def _stored_rows(
+    rows: VideoRows, request: Request, units: Indices, facts: VideoFacts
+) -> tuple[Indices, Floats]:
+    try:
+        if is_head(request):
+            return units, rows.gather(request, lambda frames: frames.sampling.units(facts))
+        return units, rows.gather(request, lambda _frames: units)
+    except AigveError as error:
+        if isinstance(error, SetupError):
+            raise
+        raise VideoError(error.message) from error
+
+
+def _fresh_rows(rows: VideoRows, request: Request, facts: VideoFacts) -> Floats | AigveError:
+    try:
+        return rows.gather(request, lambda frames: frames.sampling.units(facts))
+    except SetupError:
+        raise
+    except AigveError as error:
+        return error  # it costs this metric its score, and nothing else
+
+
+def _units(sampling: Sampling, facts: VideoFacts | None) -> Indices:
+    return sampling.units(facts or VideoFacts(0, 0, 0.0, sampling.limit or 0))
 
 
 def kept_units(request: Request, units: Indices) -> Indices:

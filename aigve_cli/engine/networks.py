@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import importlib
 import pickle
-import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aigve_cli.engine.folding import fold_batch_norms
+from aigve_cli.engine.torchscript import is_torchscript, torchscript_tensors
 from aigve_cli.errors import WeightsError
 from aigve_cli.weights import Located, NetworkCard, network_card
 
@@ -48,14 +48,20 @@ def load_network(
         WeightsError: The file is no checkpoint, or its keys or shapes are not the network's.
     """
     module = importlib.import_module(card.module)
-    network: torch.nn.Module = module.build(variant)
     checkpoint = _read_checkpoint(located.path, card)
-    to_state = getattr(module, "checkpoint_to_state", dict)
+    # A network of which only the checkpoint tells the sizes is built after it is read.
+    build_for = getattr(module, "build_for", None)
+    network: torch.nn.Module
     try:
-        state = to_state(checkpoint)
+        if build_for is not None:
+            network, state = build_for(checkpoint, variant)
+        else:
+            network = module.build(variant)
+            state = getattr(module, "checkpoint_to_state", dict)(checkpoint)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise WeightsError(
-            f"{located.path} is not laid out like a checkpoint of {card.name}: {error!r}.",
+            f"{located.path} is not laid out like a checkpoint of {card.name}: {what}.",
             hint=f"{card.name} reads {card.entry().file} and files of its layout.",
         ) from error
     _check_state(network.state_dict(), state, card=card, path=located.path)
@@ -90,21 +96,33 @@ def checkpoint_network(path: Path, names: Sequence[str]) -> str:
     return best if share(best) > 0.5 else names[0]
 
 
-def load_function(card: NetworkCard, variant: str = "") -> Callable[..., Any]:
-    """Build a producer that has no weights."""
-    function: Callable[..., Any] = importlib.import_module(card.module).build(variant)
-    return function
+def load_function(card: NetworkCard, variant: str = "", *, device: str = "cpu") -> Any:
+    """Build a producer that has no weights: a function of rows, or a module like a network's."""
+    function = importlib.import_module(card.module).build(variant)
+    return function.eval().to(device) if is_module(function) else function
+
+
+def is_module(producer: Any) -> bool:
+    """Whether a producer takes tensors on a device, rather than numpy's arrays."""
+    from torch import nn
+
+    return isinstance(producer, nn.Module)
 
 
 def _read_checkpoint(path: Path, card: NetworkCard) -> Mapping[str, Any]:
     import torch
 
-    if _is_torchscript(path):
+    torchscript = is_torchscript(path)
+    if torchscript and not getattr(
+        importlib.import_module(card.module), "READS_TORCHSCRIPT", False
+    ):
         raise WeightsError(
             f"{path} is a TorchScript archive: a program with its weights, not tensors by name.",
             hint=f"{card.name} reads a state dict, such as {card.entry().file}.",
         )
     try:
+        if torchscript:
+            return torchscript_tensors(path)
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
@@ -138,15 +156,6 @@ def _unwrapped(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
     if checkpoint and all(str(key).startswith("module.") for key in checkpoint):
         return {key.removeprefix("module."): value for key, value in checkpoint.items()}
     return checkpoint
-
-
-def _is_torchscript(path: Path) -> bool:
-    """Whether a file is what `torch.jit.save` writes; `torch.save` writes a zip without code."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile):
-        return False
 
 
 def _check_state(

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aigve_cli.contract import (
     Extent,
@@ -56,19 +57,63 @@ class PlannedMetric:
         """Which videos its requests look at."""
         return {frames.role for r in self.requests.values() for frames in request_frames(r)}
 
+    @property
+    def reads_stored_rows(self) -> bool:
+        """Whether its rows must outlive their video: those of sets, and of pairs.
+
+        A score of one video is made while its rows are in memory.
+        """
+        return self.metric.compares_sets() or self.roles() != {"generated"}
+
+    def stored_requests(self, *, keep: bool = False) -> dict[str, Request]:
+        """The requests whose rows go to disk.
+
+        Args:
+            keep: The user wants to have the rows of single videos too; only those that belong to
+                frames or clips are, since what a head makes of a video is its score.
+        """
+        if self.reads_stored_rows:
+            return dict(self.requests)
+        return {n: r for n, r in self.requests.items() if keep and has_units(r)}
+
+
+class Producer(NamedTuple):
+    """What is loaded for a run: a network with one of its checkpoints, or a function."""
+
+    name: str
+    weights: str = ""
+    """The checkpoint's tag; empty is the card's default one."""
+    variant: str = ""
+
+    @property
+    def checkpoint(self) -> str:
+        """Its weights' name in a run: ``gstvqa``, or ``gstvqa:cvd14``."""
+        return f"{self.name}:{self.weights}" if self.weights else self.name
+
+    def __str__(self) -> str:
+        return f"{self.checkpoint} {self.variant}".strip()
+
 
 @dataclass(frozen=True)
 class Leaf:
-    """A network that looks at frames through a view: it runs once a distinct frame or clip."""
+    """A producer that looks at frames through a view: it runs once a distinct frame or clip."""
 
-    producer: str
-    variant: str
+    producer: Producer
     view: View
 
     @property
     def takes_clips(self) -> bool:
         """Whether it sees the frames of a unit together, rather than one by one."""
-        return takes_clips(self.producer)
+        return takes_clips(self.producer.name)
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at frames in a request: who looks, at what, and what is read of it."""
+
+    leaf: Leaf
+    frames: Frames
+    output: str
 
 
 def wanted_names(
@@ -150,7 +195,8 @@ def plan_metric(
     options = read_options(name, metric.card.options, given)
     requests = metric.requests(options, extent)
     for request in requests.values():
-        _check_length(requested, request)
+        for frames in request_frames(request):
+            _check_length(requested, frames.sampling)
     return PlannedMetric(requested, name, metric, options, requests, why, unused=tuple(unused))
 
 
@@ -159,8 +205,7 @@ def _holds_for(option: Option | None, value: str | OptionValue) -> bool:
     return option is not None and (not option.choices or value in option.choices)
 
 
-def _check_length(metric: str, request: Request) -> None:
-    sampling = request_sampling(request)
+def _check_length(metric: str, sampling: Sampling) -> None:
     limit = sampling.limit
     if limit is not None and not len(sampling.units(VideoFacts(0, 0, 0.0, limit))):
         raise UsageError(
@@ -249,23 +294,40 @@ def unit_length(sampling: Sampling) -> int:
     return int(sampling.units(VideoFacts(0, 0, 0.0, 0)).shape[1])
 
 
-def request_leaves(request: Request) -> dict[Leaf, set[str]]:
-    """The networks over frames in a request, with the outputs that are read of each."""
-    leaves: dict[Leaf, set[str]] = {}
+def request_looks(request: Request) -> list[Look]:
+    """Every look at frames in a request, inner ones included."""
+    looks: list[Look] = []
     for source in request.sources:
         if isinstance(source, Frames):
-            leaf = Leaf(request.producer, request.variant, source.view)
-            leaves.setdefault(leaf, set()).add(request.output_name)
+            leaf = Leaf(request_producer(request), source.view)
+            looks.append(Look(leaf, source, request.output_name))
         elif isinstance(source, Request):
-            for leaf, outputs in request_leaves(source).items():
-                leaves.setdefault(leaf, set()).update(outputs)
-    return leaves
+            looks += request_looks(source)
+    return looks
 
 
-def request_producers(request: Request) -> set[tuple[str, str]]:
-    """Name and variant of every producer in a request."""
+def request_producer(request: Request) -> Producer:
+    """The outermost producer of a request."""
+    default = network_card(request.producer).default_weights
+    tag = "" if request.weights == default else request.weights
+    return Producer(request.producer, tag, request.variant)
+
+
+def request_producers(request: Request) -> set[Producer]:
+    """Every producer in a request."""
     inner = [request_producers(source) for source in request.sources if isinstance(source, Request)]
-    return {(request.producer, request.variant)}.union(*inner)
+    return {request_producer(request)}.union(*inner)
+
+
+def is_head(request: Request) -> bool:
+    """Whether a request is made of the rows of a whole video."""
+    return request.output_name in network_card(request.producer).head
+
+
+def has_units(request: Request) -> bool:
+    """Whether each of a request's rows belongs to a frame or a clip."""
+    by_unit = request.output_name in network_card(request.producer).by_unit
+    return bool(request_frames(request)) and (by_unit or not is_head(request))
 
 
 def for_role(request: Request, role: str) -> bool:
@@ -280,7 +342,7 @@ def request_key(request: Request, weights: Mapping[str, str]) -> str:
 
     Args:
         request: What was asked for.
-        weights: sha256 of the weights of each network.
+        weights: sha256 of each checkpoint.
     """
     text = json.dumps(_describe(request, weights), sort_keys=True)
     producer = request.output.replace(":", "-")
@@ -295,12 +357,18 @@ def _describe(source: Source, weights: Mapping[str, str]) -> object:
         return {
             "output": source.output,
             "variant": source.variant,
-            "weights": weights.get(source.producer, ""),
+            "weights": weights.get(request_producer(source).checkpoint, ""),
             "sources": [_describe(inner, weights) for inner in source.sources],
             # Rows of whole units: those of 16 frames are no rows of 32.
-            "unit": 1 if single else unit_length(request_sampling(source)),
+            "unit": 1 if single or not request_frames(source) else _longest_unit(source),
+            # What is made of a whole video depends on what was looked at of it.
+            "whole": [str(f.sampling) for f in request_frames(source)] if is_head(source) else None,
         }
     return repr(source)
+
+
+def _longest_unit(request: Request) -> int:
+    return max(unit_length(frames.sampling) for frames in request_frames(request))
 
 
 def score_key(
@@ -316,10 +384,14 @@ def score_key(
             "version": planned.metric.card.version,
             "options": dict(planned.options),
             "requests": {
-                name: [request_key(request, weights), str(request_sampling(request))]
+                name: [
+                    request_key(request, weights),
+                    *(str(frames.sampling) for frames in request_frames(request)),
+                ]
                 for name, request in planned.requests.items()
             },
-            "content": dict(content),
+            # A video's own score does not change with the reference that lies beside it.
+            "content": content["generated"] if planned.roles() == {"generated"} else dict(content),
             "prompt": prompt if "prompt" in planned.metric.card.needs else None,
         },
         sort_keys=True,

@@ -1,16 +1,16 @@
-"""Runs networks on one video, once a distinct frame or clip, and gathers their rows."""
+"""Runs networks on one video, once a distinct frame or clip, and their heads on the rows."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from aigve_cli.contract import Frames, Request, View
-from aigve_cli.engine.plan import Leaf
-from aigve_cli.errors import SetupError, WeightsError
+from aigve_cli.contract import Frames, Request, Text, View
+from aigve_cli.engine.plan import Leaf, Producer, is_head, request_producer
+from aigve_cli.errors import AigveError, SetupError, WeightsError
 from aigve_cli.lazy import np
 from aigve_cli.video.prefetch import Chunk
 from aigve_cli.video.views import frames_to_view, split_view
@@ -38,14 +38,26 @@ threes.
 class Producers:
     """What is loaded for a run: networks on their device, and weightless functions."""
 
-    networks: Mapping[tuple[str, str], Any]
-    """By name and variant: torch modules, float32 [B, 3, h, w], or [B, 3, L, h, w] for those that
-    take clips → named outputs [B, D]."""
-    functions: Mapping[tuple[str, str], Function]
-    """By name and variant: float32 [U, L, D] → named outputs [U, D']."""
+    networks: Mapping[Producer, Any]
+    """Torch modules: float32 [B, C, h, w], or [B, C, L, h, w] for those that take clips → named
+    outputs [B, D]. Some have a ``head``, rows [U, D] of a video → named outputs, or a ``text``."""
+    functions: Mapping[Producer, Function]
+    """float32 [U, L, D] → named outputs [U, D']."""
     device: str
     precision: Precision
     batch_size: int | None = None
+    _texts: dict[Request, Floats] = field(default_factory=dict, repr=False)
+
+    def text_rows(self, request: Request) -> Floats:
+        """What a network gives of constant texts, float32 [texts, D]; made once a run."""
+        if request not in self._texts:
+            (texts,) = request.sources
+            assert isinstance(texts, Text)
+            network = self.networks[request_producer(request)]
+            rows = _outputs(self, lambda: network.text(texts.constants), "texts")
+            _check_finite(rows, network)
+            self._texts[request] = rows[request.output_name]
+        return self._texts[request]
 
     def batch(self, height: int, width: int, length: int = 1) -> int:
         """Units in a batch, each of ``length`` pictures of this size."""
@@ -57,28 +69,29 @@ def host_views(leaves: Iterable[Leaf]) -> tuple[View, ...]:
     return tuple(dict.fromkeys(split_view(leaf.view)[0] for leaf in leaves))
 
 
+@dataclass
+class Wish:
+    """What is wanted of a producer over frames."""
+
+    outputs: set[str] = field(default_factory=set)
+    units: set[tuple[int, ...]] = field(default_factory=set)
+    """The frames of clips, or single frames as units of one."""
+
+
 class VideoRows:
     """The rows that networks give for the wanted frames and clips of one video.
 
     Args:
         producers: What is loaded.
-        leaves: Networks over views, with the outputs that are kept of each.
-        units: What each runs on: the frames of clips, or single frames as units of one.
+        wishes: What is wanted of each producer over frames.
     """
 
-    def __init__(
-        self,
-        producers: Producers,
-        leaves: Mapping[Leaf, set[str]],
-        units: Mapping[Leaf, set[tuple[int, ...]]],
-    ) -> None:
+    def __init__(self, producers: Producers, wishes: Mapping[Leaf, Wish]) -> None:
         self._producers = producers
-        views = host_views(leaves)
-        self._view_of = {leaf: views.index(split_view(leaf.view)[0]) for leaf in leaves}
-        self._leaves = {
-            leaf: _LeafRows(producers, leaf, outputs, units[leaf])
-            for leaf, outputs in leaves.items()
-        }
+        views = host_views(wishes)
+        self._view_of = {leaf: views.index(split_view(leaf.view)[0]) for leaf in wishes}
+        self._leaves = {leaf: _LeafRows(producers, leaf, wish) for leaf, wish in wishes.items()}
+        self._heads: dict[Request, Mapping[str, Floats]] = {}
 
     def feed(self, chunk: Chunk) -> None:
         """Take the next frames, in the order of :func:`host_views`."""
@@ -91,34 +104,63 @@ class VideoRows:
         for leaf in self._leaves.values():
             leaf.flush()
 
-    def gather(self, request: Request, units: Indices) -> Floats:
-        """The rows of a request for units int64 [U, L]; float32.
+    def gather(self, request: Request, units_of: Callable[[Frames], Indices]) -> Floats:
+        """The rows of a request, float32.
 
         A network over frames gives [U, L, D] ([U, D] for single frames), one over clips and a
-        function [U, D].
+        function [U, D]; a head what its network's card says.
+
+        Args:
+            request: Of what was wished.
+            units_of: The units int64 [U, L] of a look at frames.
         """
         source = request.sources[0]
         if isinstance(source, Frames):
-            leaf = self._leaves[Leaf(request.producer, request.variant, source.view)]
-            return leaf.rows(request.output_name, units)
+            leaf = self._leaves[Leaf(request_producer(request), source.view)]
+            return leaf.rows(request.output_name, units_of(source))
+        if isinstance(source, Text):
+            return self._producers.text_rows(request)
+        rows = [self._gather_source(request, source, units_of) for source in request.sources]
+        if is_head(request):
+            return self._head(request, rows)
+        if len(rows[0]) == 0:
+            return np.zeros((0, 0), np.float32)
+        outputs = self._producers.functions[request_producer(request)](*rows)
+        return np.asarray(outputs[request.output_name], dtype=np.float32)
+
+    def _gather_source(
+        self, request: Request, source: Any, units_of: Callable[[Frames], Indices]
+    ) -> Floats:
         if not isinstance(source, Request):
             raise TypeError(f"'{request.output}' reads {type(source).__name__}: not supported")
-        if len(units) == 0:
-            return np.zeros((0, 0), np.float32)
-        function = self._producers.functions[request.producer, request.variant]
-        outputs = function(self.gather(source, units))
-        return np.asarray(outputs[request.output_name], dtype=np.float32)
+        return self.gather(source, units_of)
+
+    def _head(self, request: Request, rows: list[Floats]) -> Floats:
+        import torch
+
+        # All outputs of a head come out of one run: a score, and the curve behind it.
+        key = replace(request, output=f"{request.producer}:")
+        if key not in self._heads:
+            producers = self._producers
+            network = producers.networks[request_producer(request)]
+            tensors = [torch.from_numpy(np.array(part)).to(producers.device) for part in rows]
+            try:
+                # What is not finite here may be the video's doing: its metric says so.
+                outputs = _outputs(producers, lambda: network.head(*tensors), "a video's rows")
+            except ValueError as error:
+                raise AigveError(f"{request.producer}: {error}") from error
+            self._heads[key] = outputs
+        return self._heads[key][request.output_name]
 
 
 class _LeafRows:
     """One network's rows: views of frames wait until a unit is whole, units until a batch is."""
 
-    def __init__(
-        self, producers: Producers, leaf: Leaf, outputs: set[str], units: set[tuple[int, ...]]
-    ) -> None:
+    def __init__(self, producers: Producers, leaf: Leaf, wish: Wish) -> None:
         self._producers = producers
         self._leaf = leaf
-        self._outputs = sorted(outputs)
+        self._outputs = sorted(wish.outputs)
+        units = wish.units
         # By last frame, then in order: what is whole first comes first.
         self._pending = deque(sorted(units, key=lambda unit: (max(unit), unit)))
         self._needed = Counter(index for unit in units for index in set(unit))
@@ -128,9 +170,10 @@ class _LeafRows:
         self._batch_length = 0
         self._rows: dict[str, list[Floats]] = {output: [] for output in self._outputs}
         self._device_steps = split_view(leaf.view)[1]
+        self._problem: AigveError | None = None
 
     def take(self, index: int, frame: NDArray[Any]) -> None:
-        if index not in self._needed:
+        if index not in self._needed or self._problem:
             return
         self._seen[index] = _frame_to_input(self._producers, frame, self._device_steps)
         while self._pending and max(self._pending[0]) <= index:
@@ -144,31 +187,42 @@ class _LeafRows:
             self.flush()  # clips of another length are another batch
         self._batch_length = len(unit)
         frames = [self._seen[index] for index in unit]
-        # [3, h, w], or [3, L, h, w] for a clip.
-        self._batch.append(torch.stack(frames, dim=1) if self._leaf.takes_clips else frames[0])
+        # [C, h, w], or [C, L, h, w] for a clip; one for each tile of a frame.
+        clips = torch.stack(frames, dim=2) if self._leaf.takes_clips else frames[0]
+        self._batch.extend(clips)
         for index in set(unit):
             self._needed[index] -= 1
             if not self._needed[index]:
                 del self._seen[index]
-        height, width = frames[0].shape[1:]
+        height, width = frames[0].shape[2:]
         if len(self._batch) >= self._producers.batch(height, width, len(unit)):
             self.flush()
 
     def flush(self) -> None:
         if not self._batch:
             return
-        network = self._producers.networks[self._leaf.producer, self._leaf.variant]
+        network = self._producers.networks[self._leaf.producer]
         batch, self._batch = self._batch, []
-        outputs = _run_network(self._producers, network, batch)
+        try:
+            outputs = _run_network(self._producers, network, batch)
+        except ValueError as error:
+            # Frames that this network cannot take, such as tiny ones: others may.
+            self._problem = AigveError(f"{self._leaf.producer.name}: {error}")
+            self._pending.clear()
+            return
         for name in self._outputs:
             self._rows[name].append(outputs[name])
 
     def rows(self, output: str, units: Indices) -> Floats:
+        if self._problem:
+            raise self._problem
         rows = self._rows[output]
         if not rows or len(units) == 0:
             return np.zeros((0, rows[0].shape[1] if rows else 0), np.float32)
         stacked = np.concatenate(rows)
         self._rows[output] = [stacked]
+        # Those of a frame's tiles one after another.
+        stacked = stacked.reshape(len(self._position), -1)
         if self._leaf.takes_clips:
             return stacked[[self._position[tuple(unit)] for unit in units.tolist()]]
         index = [[self._position[frame,] for frame in unit] for unit in units.tolist()]
@@ -177,33 +231,48 @@ class _LeafRows:
 
 
 def _frame_to_input(producers: Producers, frame: NDArray[Any], steps: View) -> torch.Tensor:
-    """[H, W, 3] on 0..255 → float32 [3, h, w] on the device."""
+    """[H, W, C] on 0..255 → float32 [tiles, C, h, w] on the device; mostly one tile."""
     import torch
 
     # At once, not in a batch: frames at native size would wait in memory, and a batch would count
     # their pixels rather than those that the network sees.
     with torch.inference_mode(), _reporting_memory(producers, "a frame of this size"):
         pixels = torch.from_numpy(frame).to(producers.device)
-        return frames_to_view(pixels[None], steps)[0]
+        return frames_to_view(pixels[None], steps)
 
 
 def _run_network(
     producers: Producers, network: Any, units: list[torch.Tensor]
-) -> dict[str, Floats]:
+) -> Mapping[str, Floats]:
     import torch
 
-    what = f"a batch of {len(units)}"
-    with torch.inference_mode(), _reporting_memory(producers, what), _arithmetic(producers):
-        batch = torch.stack(units)
-        layout = torch.channels_last if batch.ndim == 4 else torch.channels_last_3d
-        outputs = network(batch.contiguous(memory_format=layout))
-        rows = {name: output.float().cpu().numpy() for name, output in outputs.items()}
+    def forward() -> Mapping[str, torch.Tensor]:
+        with _arithmetic(producers):
+            batch = torch.stack(units)
+            layout = torch.channels_last if batch.ndim == 4 else torch.channels_last_3d
+            outputs: Mapping[str, torch.Tensor] = network(batch.contiguous(memory_format=layout))
+            return outputs
+
+    rows = _outputs(producers, forward, f"a batch of {len(units)}")
+    _check_finite(rows, network)
+    return rows
+
+
+def _outputs(
+    producers: Producers, compute: Callable[[], Mapping[str, torch.Tensor]], what: str
+) -> Mapping[str, Floats]:
+    import torch
+
+    with torch.inference_mode(), _reporting_memory(producers, what):
+        return {name: output.float().cpu().numpy() for name, output in compute().items()}
+
+
+def _check_finite(rows: Mapping[str, Floats], network: Any) -> None:
     if not all(np.isfinite(values).all() for values in rows.values()):
         raise WeightsError(
             f"{type(network).__name__} gives numbers that are not finite.",
             hint="Its checkpoint is damaged, or --precision is too low for it.",
         )
-    return rows
 
 
 @contextmanager

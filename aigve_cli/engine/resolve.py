@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from aigve_cli.engine.plan import PlannedMetric, plan_metric, request_producers
+from aigve_cli.engine.plan import PlannedMetric, Producer, plan_metric, request_producers
 from aigve_cli.engine.setup import Plan
 from aigve_cli.errors import MissingWeightsError
 from aigve_cli.weights import Located, find_weights, locate_weights, network_card
@@ -23,7 +23,7 @@ class Resolved:
 
     plan: Plan
     located: Mapping[str, Located]
-    """By network; without those that a dry run would have to fetch."""
+    """By checkpoint; without those that a dry run would have to fetch."""
 
 
 def resolve_plan(
@@ -46,9 +46,9 @@ def resolve_plan(
     search = _Search(plan, fetch)
     metrics = [_resolve(plan, planned, earlier or {}, search) for planned in plan.metrics]
     if all(planned.missing for planned in metrics):
-        raise search.problems[0]
-    used = {name for planned in metrics for name in _networks(planned) if not planned.missing}
-    located = {name: here for name, here in search.found.items() if here and name in used}
+        raise _merged(list(search.missing.values()))
+    used = {network for planned in metrics for network in _networks(planned) if not planned.missing}
+    located = {n.checkpoint: here for n, here in search.found.items() if here and n in used}
     return Resolved(replace(plan, metrics=metrics), located)
 
 
@@ -56,13 +56,13 @@ def _resolve(
     plan: Plan, planned: PlannedMetric, earlier: Mapping[str, str], search: _Search
 ) -> PlannedMetric:
     sibling = plan.registry.substitutes.get(planned.name, "")
-    named = plan.policy.custom.keys() & set(_networks(planned))
+    named = plan.policy.custom.keys() & {network.name for network in _networks(planned)}
     # A file that is named outright is meant, whatever an earlier run did without it.
     kept = plan.policy.mode == "auto" and not named
     choice = earlier.get(planned.requested) if kept else None
     if sibling and choice == sibling:
         return _instead(plan, planned, sibling, KEPT, search)
-    problem = search.first_problem(planned)
+    problem = search.problem_of(planned)
     if problem is None:
         return planned
     # A run that began with the published network cannot go on with another.
@@ -93,43 +93,61 @@ def _instead(
             extent=plan.extent,
             why=why,
         )
-    if problem := search.first_problem(other):
+    if problem := search.problem_of(other):
         raise problem
     return other
 
 
-def _networks(planned: PlannedMetric) -> list[str]:
-    names = {name for r in planned.requests.values() for name, _ in request_producers(r)}
-    return sorted(name for name in names if network_card(name).weights)
+def _networks(planned: PlannedMetric) -> list[Producer]:
+    found = {
+        p._replace(variant="") for r in planned.requests.values() for p in request_producers(r)
+    }
+    return sorted(producer for producer in found if network_card(producer.name).weights)
 
 
 class _Search:
-    """Looks for the weights of each network once."""
+    """Looks for each checkpoint once."""
 
     def __init__(self, plan: Plan, fetch: bool) -> None:
-        self.found: dict[str, Located | None] = {}
-        self.problems: list[MissingWeightsError] = []
-        self._by_network: dict[str, MissingWeightsError] = {}
+        self.found: dict[Producer, Located | None] = {}
+        self.missing: dict[Producer, MissingWeightsError] = {}
         self._plan = plan
         self._fetch = fetch
 
-    def first_problem(self, planned: PlannedMetric) -> MissingWeightsError | None:
-        """Why a metric's weights cannot be had, or None."""
-        for name in _networks(planned):
-            if name not in self.found and name not in self._by_network:
-                self._look(name)
-            if name in self._by_network:
-                return self._by_network[name]
-        return None
+    def problem_of(self, planned: PlannedMetric) -> MissingWeightsError | None:
+        """Why a metric's weights cannot be had, all of them in one, or None."""
+        networks = _networks(planned)
+        # What cannot be fetched first: nothing is fetched for a metric that stays without the rest.
+        for network in sorted(networks, key=self._may_fetch):
+            if self._may_fetch(network) and any(other in self.missing for other in networks):
+                break
+            if network not in self.found and network not in self.missing:
+                self._look(network)
+        problems = [self.missing[network] for network in networks if network in self.missing]
+        return _merged(problems) if problems else None
 
-    def _look(self, name: str) -> None:
-        card, policy = network_card(name), self._plan.policy
-        fetchable = not policy.offline and policy.mode != "embedded" and bool(card.entry().urls)
+    def _may_fetch(self, network: Producer) -> bool:
+        policy = self._plan.policy
+        urls = network_card(network.name).entry(network.weights or None).urls
+        return bool(urls) and not policy.offline and policy.mode != "embedded"
+
+    def _look(self, network: Producer) -> None:
+        card, tag, policy = network_card(network.name), network.weights or None, self._plan.policy
         try:
-            if fetchable and not self._fetch:
-                self.found[name] = find_weights(card, policy, bad_cache_is_missing=True)
+            if self._may_fetch(network) and not self._fetch:
+                found = find_weights(card, policy, tag=tag, bad_cache_is_missing=True)
             else:
-                self.found[name] = locate_weights(card, policy)
+                found = locate_weights(card, policy, tag=tag)
+            self.found[network] = found
         except MissingWeightsError as error:
-            self._by_network[name] = error
-            self.problems.append(error)
+            self.missing[network] = error
+
+
+def _merged(problems: list[MissingWeightsError]) -> MissingWeightsError:
+    if len(problems) == 1:
+        return problems[0]
+    return MissingWeightsError(
+        "\n".join(problem.message for problem in problems),
+        short=" ".join(problem.short for problem in problems),
+        hint="\n".join(problem.hint for problem in problems if problem.hint),
+    )

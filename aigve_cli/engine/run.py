@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aigve_cli.contract import Sample, SampleFeatures, Score, VideoFeatures
 from aigve_cli.engine.journal import Journal, SampleRecord, VideoRecord
-from aigve_cli.engine.look import Looker, VideoWork
+from aigve_cli.engine.look import Looked, Looker, VideoWork
 from aigve_cli.engine.plan import (
     PlannedMetric,
     for_role,
+    request_frames,
     request_key,
     request_sampling,
     score_key,
 )
 from aigve_cli.engine.scores import guarded, json_to_score, score_to_json
+from aigve_cli.errors import AigveError
 from aigve_cli.output import Progress
 
 if TYPE_CHECKING:
+    from aigve_cli.contract import Request
     from aigve_cli.engine.saved_statistics import SavedStatistics
 
 
@@ -54,6 +58,14 @@ class Run:
         self.statistics = statistics
         self.records: dict[Path, VideoRecord] = {}
         self._weights = weights
+        self._samples_of: dict[Path, list[Sample]] = {}
+        for sample in samples:
+            if sample.generated:
+                self._samples_of.setdefault(sample.generated, []).append(sample)
+        self._rows: dict[Path, Looked] = {}
+        """Rows that are not on disk, until the last sample of their file is scored."""
+        self._scored_with: dict[str, str] = {}
+        """A sample that was scored with each content: others with it have the same scores."""
 
     # --- videos and samples -------------------------------------------------------------------
 
@@ -74,9 +86,11 @@ class Run:
     def score_samples(self, progress: Progress) -> None:
         """Decode what is not stored yet, and journal every sample as soon as it is complete."""
         pending = deque(self.samples)
-        with closing(self.looker.look(self.work(), progress)) as looks:
-            for path, record in looks:
-                self.records[path] = record
+        with closing(self.looker.look(self.work(), progress, self._unscored)) as looks:
+            for path, looked in looks:
+                self.records[path] = looked.record
+                if looked.rows:
+                    self._rows[path] = looked
                 progress.advance(videos=1)
                 while pending and self._is_complete(pending[0]):
                     self._score_sample(pending.popleft())
@@ -94,6 +108,32 @@ class Run:
 
     # --- scores -------------------------------------------------------------------------------
 
+    def _unscored(self, path: Path, content: str) -> list[PlannedMetric]:
+        """The metrics that score this file by itself, and have not done so for all its samples."""
+        return [
+            planned
+            for planned in self.planned
+            if planned.metric.scores_videos()
+            and not planned.reads_stored_rows
+            and not all(
+                self._known_score(planned, sample, {"generated": content, "reference": None})
+                for sample in self._samples_of.get(path, ())
+            )
+        ]
+
+    def _known_score(
+        self, planned: PlannedMetric, sample: Sample, content: Mapping[str, str | None]
+    ) -> Mapping[str, Any] | None:
+        """The journalled score of a sample, or of another one with the same content."""
+        key = score_key(planned, self._weights, content, sample.prompt)
+        for name in (sample.name, self._scored_with.get(str(content["generated"]))):
+            record = self.journal.sample(name) if name else None
+            known = record.scores.get(planned.name) if record else None
+            # A reason may have passed: a decoder that hung, a plugin that was mended.
+            if known and known["key"] == key and not known.get("reason"):
+                return known
+        return None
+
     def _score_sample(self, sample: Sample) -> None:
         if sample.generated is None:
             return
@@ -108,16 +148,19 @@ class Run:
         for planned in self.planned:
             if not planned.metric.scores_videos() or planned.name in scores:
                 continue
-            key = score_key(planned, self._weights, content, sample.prompt)
-            known = earlier.scores.get(planned.name) if earlier else None
-            # A reason may have passed: a decoder that hung, a plugin that was mended.
-            if known and known["key"] == key and not known.get("reason"):
-                scores[planned.name] = known
-            else:
+            known = self._known_score(planned, sample, content)
+            if known is None:
+                key = score_key(planned, self._weights, content, sample.prompt)
                 score = self._score(planned, sample, generated, reference)
-                scores[planned.name] = {"key": key, **score_to_json(score)}
+                known = {"key": key, **score_to_json(score)}
+            scores[planned.name] = known
         if earlier is None or dict(earlier.scores) != scores:
             self.journal.add_sample(SampleRecord(sample.name, scores))
+        self._scored_with.setdefault(generated.content, sample.name)
+        users = self._samples_of[sample.generated]
+        users.remove(sample)
+        if not users:
+            self._rows.pop(sample.generated, None)
 
     def _score(
         self,
@@ -136,11 +179,39 @@ class Run:
                 return Score.missing(f"its reference: {reference.reason}")
         if "prompt" in needs and not sample.prompt:
             return Score.missing("no prompt")
-        features = SampleFeatures(
-            self._features(planned, generated, "generated"),
-            self._features(planned, reference, "reference") if reference else None,
-        )
-        return guarded(planned, lambda: planned.metric.score(features, sample, planned.options))
+        if why := self.too_short(planned, generated, "generated"):
+            return Score.missing(why)
+
+        def compute() -> Score:
+            ours = (
+                self._features(planned, generated, "generated")
+                if planned.reads_stored_rows
+                else self._fresh_features(planned, sample)
+            )
+            theirs = self._features(planned, reference, "reference") if reference else None
+            features = SampleFeatures(ours, theirs, generated.facts)
+            score = planned.metric.score(features, sample, planned.options)
+            again = self._repeats(planned, generated) if score.values else None
+            return replace(score, notes=(*score.notes, again)) if again else score
+
+        return guarded(planned, compute)
+
+    @staticmethod
+    def _repeats(planned: PlannedMetric, record: VideoRecord) -> str | None:
+        """How much of what was looked at is there twice because the video is short, or None."""
+        assert record.facts is not None
+        for request in planned.requests.values():
+            for frames in request_frames(request):
+                units = frames.sampling.units(record.facts)
+                if again := len(units) - len({tuple(unit) for unit in units.tolist()}):
+                    what = "frames" if units.shape[1] == 1 else "clips"
+                    return f"short: {again} of {len(units)} {what} are its last one again"
+        return None
+
+    def _fresh_features(self, planned: PlannedMetric, sample: Sample) -> dict[str, Any]:
+        assert sample.generated is not None
+        rows = self._rows[sample.generated].rows
+        return {name: _rows_of(rows, request) for name, request in planned.requests.items()}
 
     def _features(self, planned: PlannedMetric, record: VideoRecord, role: str) -> dict[str, Any]:
         assert record.facts is not None
@@ -179,9 +250,11 @@ class Run:
         """Why a readable video has nothing that a metric could look at, or None."""
         assert record.facts is not None
         for request in planned.requests.values():
-            sampling = request_sampling(request)
-            if for_role(request, role) and not len(sampling.units(record.facts)):
-                return f"too short: {record.facts.frames} frames ({sampling})"
+            for frames in request_frames(request):
+                looked = frames.role in (role, "each")
+                if looked and not len(frames.sampling.units(record.facts)):
+                    rate = "" if record.facts.fps else " without a frame rate"
+                    return f"too short: {record.facts.frames} frames{rate} ({frames.sampling})"
         return None
 
     def sample_score(self, planned: PlannedMetric, sample: Sample) -> Score | None:
@@ -199,26 +272,37 @@ class Run:
                 record = self.records[sample.generated]
                 scored.append((record.content, sample.name, score, record))
         if not scored:
-            return Score.missing("no video could be scored"), []
+            return Score.missing(self._why_none(planned)), []
         # By content, so that the names of files do not change a bootstrap.
         scored.sort(key=lambda entry: entry[:2])
         scores = [score for _, _, score, _ in scored]
         summary = guarded(planned, lambda: planned.metric.summarise(scores))
         return summary, [record for _, _, _, record in scored]
 
+    def _why_none(self, planned: PlannedMetric) -> str:
+        scores = [self.sample_score(planned, sample) for sample in self.samples]
+        reasons = {score.reason for score in scores if score}
+        common = f": {reasons.pop()}" if len(reasons) == 1 else ""
+        return f"no video could be scored{common}"
+
     def padded(self, planned: PlannedMetric, record: VideoRecord, role: str) -> int:
         """Frames that a metric has looked at and that the video does not have.
 
-        Black ones behind its end, and in clips of short videos those that were shown again.
+        Black ones behind its end, and of short videos those that were shown again, be it in a clip
+        or in a clip that was shown again.
         """
         assert record.facts is not None
         black = repeated = 0
-        for request in planned.requests.values():
-            if for_role(request, role):
-                units = request_sampling(request).units(record.facts)
+        looks = [frames for r in planned.requests.values() for frames in request_frames(r)]
+        for frames in looks:
+            if frames.role in (role, "each"):
+                units = frames.sampling.units(record.facts)
                 last = int(units.max()) if units.size else -1
                 black = max(black, last + 1 - record.facts.frames)
-                repeated = max(repeated, sum(len(unit) - len({*unit}) for unit in units.tolist()))
+                distinct = {tuple(unit) for unit in units.tolist()}
+                within = sum(len(unit) - len({*unit}) for unit in distinct)
+                again = (len(units) - len(distinct)) * units.shape[1]
+                repeated = max(repeated, within + again)
         return max(black, 0) + repeated
 
     def compare(self, planned: PlannedMetric) -> tuple[Score, StoredSet, StoredSet | None]:
@@ -248,6 +332,12 @@ class Run:
                 lambda: planned.metric.compare(generated, reference or None, planned.options),
             )
         return score, generated, reference
+
+
+def _rows_of(rows: Mapping[Request, Any], request: Request) -> Any:
+    if isinstance(rows[request], AigveError):
+        raise rows[request]
+    return rows[request]
 
 
 def reference_statistics(

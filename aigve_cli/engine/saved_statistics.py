@@ -247,10 +247,10 @@ def _facts(planned: PlannedMetric, weights: Mapping[str, str], precision: str) -
         "view": {name: view_to_text(request_frames(r)[0].view) for name, r in requests},
         "sampling": {name: str(request_sampling(r)) for name, r in requests},
         "networks": {
-            network: weights[network]
+            producer.checkpoint: weights[producer.checkpoint]
             for _, request in requests
-            for network, _ in sorted(request_producers(request))
-            if network in weights
+            for producer in sorted(request_producers(request))
+            if producer.checkpoint in weights
         },
         "clips": {name: _unit_to_text(request_sampling(r)) for name, r in requests},
         # Everything that decides a row: output, variant, weights, view and length of a unit.

@@ -12,12 +12,12 @@ from aigve_cli.contract import Extent, Request, Sample, VideoFacts
 from aigve_cli.dataset.samples import Dataset
 from aigve_cli.engine.plan import (
     PlannedMetric,
+    Producer,
     Settings,
     plan_metric,
     plan_metrics,
     request_frames,
     request_producers,
-    request_sampling,
     wanted_names,
 )
 from aigve_cli.engine.saved_statistics import (
@@ -68,10 +68,10 @@ class Plan:
         return [planned for planned in self.metrics if not planned.missing]
 
     @property
-    def networks(self) -> list[str]:
-        """Networks with weights that the metrics need."""
-        names = {name for request in self.requests for name, _ in request_producers(request)}
-        return sorted(name for name in names if network_card(name).weights)
+    def networks(self) -> list[Producer]:
+        """Networks with weights that the metrics need, each checkpoint once."""
+        found = {p._replace(variant="") for r in self.requests for p in request_producers(r)}
+        return sorted(producer for producer in found if network_card(producer.name).weights)
 
     @property
     def requests(self) -> set[Request]:
@@ -81,7 +81,7 @@ class Plan:
     def disk_bytes(self) -> int | None:
         """At most so much disk for rows until the run ends; None if lengths must be read first."""
         total = 0
-        for request in self.requests:
+        for request in {r for p in self.computed for r in p.stored_requests().values()}:
             frames = request_frames(request)[0]
             if frames.sampling.limit is None:
                 return None
@@ -89,7 +89,7 @@ class Plan:
             videos = len(self.dataset.generated) if frames.role in ("generated", "each") else 0
             if frames.role in ("reference", "each"):
                 videos += len(self.dataset.references)
-            width = network_card(request.producer).outputs[request.output_name] or 4096
+            width = network_card(request.producer).all_outputs[request.output_name] or 4096
             total += videos * len(frames.sampling.units(facts)) * width * 4
         return total
 
@@ -217,9 +217,10 @@ def describe_plan(plan: Plan, output_dir: Path, output: Output) -> list[dict[str
     for line in plan.dataset.describe():
         output.note(line)
     announce_plan(plan, output)
-    for name in plan.networks:
-        here = find_weights(network_card(name), plan.policy, bad_cache_is_missing=True)
-        entry = network_card(name).entry()
+    for network in plan.networks:
+        card, tag, name = network_card(network.name), network.weights or None, network.checkpoint
+        here = find_weights(card, plan.policy, tag=tag, bad_cache_is_missing=True)
+        entry = card.entry(tag)
         absent = f"not here: {entry.file} is fetched when the run begins, {entry.size_text}"
         output.note(f"{name}: {here.path} ({here.origin})" if here else f"{name}: {absent}")
     size = plan.disk_bytes()
@@ -235,9 +236,9 @@ def describe_plan(plan: Plan, output_dir: Path, output: Output) -> list[dict[str
             {
                 "metric": planned.name,
                 "requested": planned.requested,
-                "producers": _lines(name for r in requests for name, _ in request_producers(r)),
-                "view": _lines(view_to_text(request_frames(r)[0].view) for r in requests),
-                "sampling": _lines(str(request_sampling(r)) for r in requests),
+                "producers": _lines(p.checkpoint for r in requests for p in request_producers(r)),
+                "view": _lines(view_to_text(f.view) for r in requests for f in request_frames(r)),
+                "sampling": _lines(str(f.sampling) for r in requests for f in request_frames(r)),
                 "options": ", ".join(f"{k}={v}" for k, v in planned.options.items()),
             }
         )

@@ -117,7 +117,8 @@ def _said_of_all(
         if planned.options[option.name] != option.default and option.name not in SAID_ELSEWHERE
     ]
     filled = sum(side["padded_videos"] for side in sides if side)
-    return [*notes, f"{filled} videos filled up with frames"] if filled else notes
+    videos = "1 video" if filled == 1 else f"{filled} videos"
+    return [*notes, f"{videos} filled up with frames"] if filled else notes
 
 
 def _saved(run: Run, planned: PlannedMetric) -> dict[str, str] | None:
@@ -156,18 +157,17 @@ def _identity(
 ) -> dict[str, Any]:
     card = planned.metric.card
     producers = set().union(*(request_producers(r) for r in planned.requests.values()))
-    names = sorted({name for name, _ in producers})
+    loaded = {p.name: weights[p.checkpoint] for p in producers if p.checkpoint in weights}
     networks = [
         {
             "name": name,
-            "weights": weights[name].origin,
-            "tag": weights[name].tag,
-            "sha256": weights[name].sha256,
-            "verified": weights[name].verified,
-            "licence": weights[name].licence,
+            "weights": here.origin,
+            "tag": here.tag,
+            "sha256": here.sha256,
+            "verified": here.verified,
+            "licence": here.licence,
         }
-        for name in names
-        if name in weights
+        for name, here in sorted(loaded.items())
     ]
     return {
         "requested": planned.requested,
@@ -175,9 +175,9 @@ def _identity(
         "version": card.version,
         "category": card.category,
         "title": card.title,
-        "weights": _one_origin({weights[name].origin for name in names if name in weights}),
+        "weights": _one_origin({here.origin for here in loaded.values()}),
         "networks": networks,
-        "inputs": [_input(name, request) for name, request in planned.requests.items()],
+        "inputs": [i for name, r in planned.requests.items() for i in _inputs(name, r)],
         "extent": asdict(extent),
         "options": dict(planned.options),
         "source": card.source,
@@ -187,18 +187,20 @@ def _identity(
     }
 
 
-def _input(name: str, request: Request) -> dict[str, str]:
-    """What a metric has looked at, under its own name for it."""
-    frames = request_frames(request)[0]
-    variants = [f"{producer} {variant}".strip() for producer, variant in request_producers(request)]
-    return {
-        "name": name,
-        "output": request.output,
-        "producers": ", ".join(sorted(variants)),
-        "videos": frames.role,
-        "view": view_to_text(frames.view),
-        "sampling": str(frames.sampling),
-    }
+def _inputs(name: str, request: Request) -> list[dict[str, str]]:
+    """What a metric has looked at, under its own name for it: one entry a look at frames."""
+    producers = ", ".join(sorted(str(producer) for producer in request_producers(request)))
+    return [
+        {
+            "name": name,
+            "output": request.output,
+            "producers": producers,
+            "videos": frames.role,
+            "view": view_to_text(frames.view),
+            "sampling": str(frames.sampling),
+        }
+        for frames in dict.fromkeys(request_frames(request))
+    ]
 
 
 def _one_origin(origins: Collection[str]) -> str:

@@ -9,7 +9,10 @@ from aigve_cli.statistics.intervals import bootstrap_mean
 
 
 def scores_to_mean(scores: Sequence[Score]) -> Score:
-    """The mean of each value over videos, with a bootstrap interval over videos."""
+    """The mean of each value over videos, with a bootstrap interval over videos.
+
+    What was noted of every video is noted of their mean.
+    """
     numbers: dict[str, list[float]] = {}
     for score in scores:
         for name, value in score.values.items():
@@ -20,5 +23,9 @@ def scores_to_mean(scores: Sequence[Score]) -> Score:
         values={name: mean.value for name, mean in means.items()} | single,
         standard_errors={name: mean.standard_error for name, mean in means.items()},
         details={"interval95": {name: list(mean.interval) for name, mean in means.items()}},
-        notes=("one video: no interval",) if single else (),
+        notes=(*(("one video: no interval",) if single else ()), *_common_notes(scores)),
     )
+
+
+def _common_notes(scores: Sequence[Score]) -> list[str]:
+    return [note for note in scores[0].notes if all(note in score.notes for score in scores)]

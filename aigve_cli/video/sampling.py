@@ -19,16 +19,16 @@ class FirstFrames:
     """The first frames of a video, one by one.
 
     Attributes:
-        max_frames: At most this many.
+        max_frames: At most this many; None takes all.
         pad: Count black frames behind the end, up to ``max_frames``.
     """
 
-    max_frames: int
+    max_frames: int | None
     pad: bool = False
 
     @property
     def limit(self) -> int | None:
-        """Frames that are enough."""
+        """Frames that are enough; None where all are looked at."""
         return self.max_frames
 
     @property
@@ -38,11 +38,15 @@ class FirstFrames:
 
     def units(self, facts: VideoFacts) -> Indices:
         """int64 [U, 1]."""
-        count = self.max_frames if self.pad else min(self.max_frames, facts.frames)
+        count = facts.frames
+        if self.max_frames is not None:
+            count = self.max_frames if self.pad else min(self.max_frames, facts.frames)
         return np.arange(count, dtype=np.int64)[:, None]
 
     def __str__(self) -> str:
         black = ", black frames behind the end" if self.pad else ""
+        if self.max_frames is None:
+            return f"every frame{black}"
         return f"first {self.max_frames} frames{black}"
 
 
@@ -161,6 +165,169 @@ class FirstSeconds:
         what = "frames" if one else str(replace(self.clips, pad=False, max_frames=None))
         black = ", black frames behind the end" if self.pads else ""
         return f"{what} of the first {self.seconds:g} s at the video's own frame rate{black}"
+
+
+@dataclass(frozen=True)
+class EverySecond:
+    """What begins with each whole second of a video, by its frame rate in whole numbers.
+
+    The rate is rounded to the nearest whole number of frames a second, as SimpleVQA's loader
+    (sunwei925/SimpleVQA 017edda) reads it; a last part of a second has no unit of its own, but a
+    video that is shorter than a second has one.
+
+    Attributes:
+        length: Frames in a unit; behind the end the last frame stands still.
+        count: At most so many seconds; None takes all.
+    """
+
+    length: int = 1
+    count: int | None = None
+
+    @property
+    def limit(self) -> int | None:
+        """None: frame rate and number of frames must be read first."""
+        return None
+
+    @property
+    def pads(self) -> bool:
+        """False: no black frames."""
+        return False
+
+    def units(self, facts: VideoFacts) -> Indices:
+        """int64 [seconds, length]; none for a video that states no frame rate."""
+        rate = round(facts.fps)
+        if rate < 1 or facts.frames < 1:
+            return np.zeros((0, self.length), np.int64)
+        seconds = max(1, facts.frames // rate)
+        if self.count is not None:
+            seconds = min(seconds, self.count)
+        starts = rate * np.arange(seconds, dtype=np.int64)
+        units: Indices = np.minimum(starts[:, None] + np.arange(self.length), facts.frames - 1)
+        return units
+
+    def __str__(self) -> str:
+        what = "a frame" if self.length == 1 else f"{self.length} frames"
+        most = "" if self.count is None else f", {self.count} at most"
+        return f"{what} from each second on{most}"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Single frames, evenly over the video.
+
+    Attributes:
+        count: So many; a video that has fewer gives all, its last one again and again.
+        to_the_end: From the first frame to the last, at the rounded places of ``linspace``; else
+            one at the beginning of each of ``count`` equal parts.
+    """
+
+    count: int
+    to_the_end: bool = True
+
+    @property
+    def limit(self) -> int | None:
+        """None: the number of frames must be known first."""
+        return None
+
+    @property
+    def pads(self) -> bool:
+        """False: no black frames."""
+        return False
+
+    def units(self, facts: VideoFacts) -> Indices:
+        """int64 [count, 1]; none of a video without frames."""
+        if facts.frames < 1:
+            return np.zeros((0, 1), np.int64)
+        if facts.frames < self.count:
+            places = np.minimum(np.arange(self.count), facts.frames - 1)
+        elif self.to_the_end:
+            places = np.round(np.linspace(0, facts.frames - 1, self.count))
+        else:
+            places = np.arange(self.count) * (facts.frames // self.count)
+        return places.astype(np.int64)[:, None]
+
+    def __str__(self) -> str:
+        how = "from the first to the last" if self.to_the_end else "at the beginning of equal parts"
+        return f"{self.count} frames, {how}"
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """Another sampling whose last unit is looked at again, up to ``count`` units."""
+
+    count: int
+    inner: Sampling
+
+    @property
+    def limit(self) -> int | None:
+        """Frames that are enough."""
+        return self.inner.limit
+
+    @property
+    def pads(self) -> bool:
+        """Whether black frames follow the end."""
+        return self.inner.pads
+
+    def units(self, facts: VideoFacts) -> Indices:
+        """int64 [U, L], U at least ``count``; none where the other sampling has none."""
+        units = self.inner.units(facts)
+        if not 0 < len(units) < self.count:
+            return units
+        return np.concatenate([units, np.repeat(units[-1:], self.count - len(units), axis=0)])
+
+    def __str__(self) -> str:
+        return f"{self.inner}; the last again up to {self.count}"
+
+
+@dataclass(frozen=True)
+class Within:
+    """Another sampling of the beginning of a video, as if it ended there.
+
+    Attributes:
+        inner: The sampling.
+        max_frames: At most so many frames; None is no bound.
+        seconds: At most so long by the video's own frame rate; None is no bound.
+    """
+
+    inner: Sampling
+    max_frames: int | None = None
+    seconds: float | None = None
+
+    @property
+    def limit(self) -> int | None:
+        """Frames that are enough; None where more must be known."""
+        if self.inner.limit is None or self.seconds is not None:
+            return None
+        return min(filter(None, (self.inner.limit, self.max_frames)))
+
+    @property
+    def pads(self) -> bool:
+        """Whether black frames follow the end."""
+        return self.inner.pads
+
+    def units(self, facts: VideoFacts) -> Indices:
+        """int64 [U, L]."""
+        bounds = [facts.frames]
+        if self.max_frames is not None:
+            bounds.append(self.max_frames)
+        if self.seconds is not None and facts.fps > 0:
+            bounds.append(seconds_to_frames(self.seconds, facts.fps))
+        return self.inner.units(replace(facts, frames=min(bounds)))
+
+    def __str__(self) -> str:
+        if self.seconds is not None:
+            return f"{self.inner}; of the first {self.seconds:g} s at the video's own frame rate"
+        return f"{self.inner}; of the first {self.max_frames} frames"
+
+
+def within(extent: Extent, sampling: Sampling) -> Sampling:
+    """A metric's own sampling, of as much of each video as the user asked for; never padded."""
+    if extent.max_frames is None and extent.max_seconds is None:
+        return sampling
+    frames = _max_frames(extent, 0)
+    if frames is None:
+        return Within(sampling, seconds=_seconds(extent))
+    return Within(sampling, max_frames=frames)
 
 
 def seconds_to_frames(seconds: float, fps: float) -> int:

@@ -64,7 +64,13 @@ class NetworkCard:
     title: str
     kind: Kind
     outputs: Mapping[str, int]
-    """Numbers a unit has in each named output; 0 where the input decides."""
+    """What ``forward`` gives: numbers a unit has in each output; 0 where the input decides."""
+    head: Mapping[str, int] = field(default_factory=dict)
+    """What ``head`` gives of the rows of a whole video: numbers a row has, alike."""
+    by_unit: tuple[str, ...] = ()
+    """Outputs of ``head`` that have a row for each unit of its first source."""
+    text: Mapping[str, int] = field(default_factory=dict)
+    """What ``text`` gives of each of several texts, alike."""
     unit: Unit = "frame"
     """What a row of its outputs belongs to: a frame, or the frames of a whole unit together."""
     input: str = ""
@@ -74,6 +80,11 @@ class NetworkCard:
     default_weights: str = ""
     """A tag of ``weights``; empty for a function."""
     weights: Mapping[str, WeightsEntry] = field(default_factory=dict)
+
+    @property
+    def all_outputs(self) -> dict[str, int]:
+        """Every named output, whatever it is made of."""
+        return {**self.outputs, **self.head, **self.text}
 
     @property
     def module(self) -> str:
@@ -143,7 +154,8 @@ def cards_to_markdown() -> str:
         "| --- | --- | --- | --- | --- | ---: | --- | --- |",
     ]
     for card in network_cards().values():
-        outputs = ", ".join(f"`{name}` {size or '(varies)'}" for name, size in card.outputs.items())
+        sizes = card.all_outputs.items()
+        outputs = ", ".join(f"`{name}` {size or '(varies)'}" for name, size in sizes)
         facts = [f"`{card.name}`", card.title, outputs, card.input]
         if not card.weights:
             lines.append(_markdown_row([*facts, "none", "", card.licence, ""]))
@@ -180,6 +192,9 @@ _CARD_KEYS: Mapping[str, type] = {
     "title": str,
     "kind": str,
     "outputs": dict,
+    "head": dict,
+    "by_unit": list,
+    "text": dict,
     "unit": str,
     "input": str,
     "paper": str,
@@ -191,23 +206,28 @@ _CARD_KEYS: Mapping[str, type] = {
 
 
 def _table_to_card(table: dict[str, Any], file: str) -> NetworkCard:
-    _check_keys(table, _CARD_KEYS, required=("name", "title", "kind", "outputs"), where="")
+    _check_keys(table, _CARD_KEYS, required=("name", "title", "kind"), where="")
     if file != f"{table['name'].replace('-', '_')}.toml":
         raise _BrokenCardError(f"name is '{table['name']}', which is not the file's.")
     if table["kind"] not in ("network", "function"):
         raise _BrokenCardError(f"kind is '{table['kind']}': 'network' or 'function'.")
     if table.get("unit", "frame") not in ("frame", "clip"):
         raise _BrokenCardError(f"unit is '{table['unit']}': 'frame' or 'clip'.")
-    if not table["outputs"] or not all(
-        isinstance(size, int) and size >= 0 for size in table["outputs"].values()
-    ):
-        raise _BrokenCardError("[outputs] needs at least one name with a size of 0 or more.")
+    outputs = {name: table.get(name, {}) for name in ("outputs", "head", "text")}
+    sizes = [size for group in outputs.values() for size in group.values()]
+    if not sizes or not all(isinstance(size, int) and size >= 0 for size in sizes):
+        raise _BrokenCardError("[outputs] or [head] needs a name with a size of 0 or more.")
+    if len({name for group in outputs.values() for name in group}) < len(sizes):
+        raise _BrokenCardError("[outputs], [head] and [text] have a name in common.")
     weights = {tag: _table_to_entry(tag, entry) for tag, entry in table.get("weights", {}).items()}
     if bool(weights) != (table["kind"] == "network"):
         raise _BrokenCardError("a network has [weights.TAG] tables and a function has none.")
     if weights and table.get("default_weights") not in weights:
         raise _BrokenCardError(f"default_weights must be one of: {', '.join(weights)}.")
-    return NetworkCard(**{**table, "weights": weights})
+    by_unit = tuple(table.get("by_unit", ()))
+    if not set(by_unit) <= outputs["head"].keys():
+        raise _BrokenCardError(f"by_unit has {', '.join(by_unit)}: names of [head].")
+    return NetworkCard(**{**table, **outputs, "by_unit": by_unit, "weights": weights})
 
 
 def _table_to_entry(tag: str, table: Any) -> WeightsEntry:

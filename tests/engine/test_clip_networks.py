@@ -18,8 +18,8 @@ from aigve_cli.contract import Extent, Frames, Request, VideoFacts
 from aigve_cli.engine import look
 from aigve_cli.engine.journal import JOURNAL
 from aigve_cli.engine.networks import load_network
-from aigve_cli.engine.plan import Leaf, plan_metric, request_frames, request_leaves
-from aigve_cli.engine.produce import Producers, VideoRows, _LeafRows
+from aigve_cli.engine.plan import Leaf, Producer, plan_metric, request_frames, request_looks
+from aigve_cli.engine.produce import Producers, VideoRows, Wish, _LeafRows
 from aigve_cli.registry import registry
 from aigve_cli.statistics.frechet import gaussians_to_frechet
 from aigve_cli.statistics.gaussian import rows_to_gaussian
@@ -61,7 +61,7 @@ class Counting:
 
 
 def producers_of(network: Any, batch_size: int | None = None) -> Producers:
-    return Producers({(I3D, VARIANT): network}, {}, "cpu", "fp32", batch_size)
+    return Producers({Producer(I3D, variant=VARIANT): network}, {}, "cpu", "fp32", batch_size)
 
 
 def request_of(metric: str = "fvd", **options: Any) -> Request:
@@ -83,17 +83,17 @@ def rows_of(
 ) -> list[np.ndarray]:
     """The rows of each request, from frames that come five at a time."""
     wanted = [(request, units_of(request, frames)) for request in requests]
-    leaves: dict[Leaf, set[str]] = {}
-    units: dict[Leaf, set[tuple[int, ...]]] = {}
+    wishes: dict[Leaf, Wish] = {}
     for request, found in wanted:
-        for leaf, outputs in request_leaves(request).items():
-            leaves.setdefault(leaf, set()).update(outputs)
-            units.setdefault(leaf, set()).update(map(tuple, found.tolist()))
-    rows = VideoRows(producers, leaves, units)
+        for frames_look in request_looks(request):
+            wish = wishes.setdefault(frames_look.leaf, Wish())
+            wish.outputs.add(frames_look.output)
+            wish.units.update(map(tuple, found.tolist()))
+    rows = VideoRows(producers, wishes)
     for first in range(0, len(frames), 5):
         rows.feed(Chunk(first, (list(frames[first : first + 5]),)))
     rows.finish()
-    return [rows.gather(request, found) for request, found in wanted]
+    return [rows.gather(request, lambda _, units=found: units) for request, found in wanted]
 
 
 def forward(network: Any, request: Request, frames: Sequence[np.ndarray], unit: Unit) -> np.ndarray:
@@ -196,8 +196,9 @@ def test_clips_of_two_lengths_are_not_one_batch(batch_size):
 
 
 def leaf_rows(*clips: Unit) -> _LeafRows:
-    (leaf,) = request_leaves(request_of())
-    return _LeafRows(producers_of(Counting(), 1), leaf, {"logits"}, {tuple(clip) for clip in clips})
+    (look,) = request_looks(request_of())
+    wish = Wish({"logits"}, {tuple(clip) for clip in clips})
+    return _LeafRows(producers_of(Counting(), 1), look.leaf, wish)
 
 
 def held(rows: _LeafRows, frames: int) -> list[list[int]]:

@@ -8,13 +8,20 @@ import sys
 import numpy as np
 import pytest
 
-from aigve_cli.contract import CATEGORIES, Extent, Sample, SampleFeatures, Score, VideoFeatures
+from aigve_cli.contract import (
+    CATEGORIES,
+    Extent,
+    Sample,
+    SampleFeatures,
+    Score,
+    VideoFacts,
+    VideoFeatures,
+)
 from aigve_cli.engine.plan import (
     read_options,
     request_frames,
     request_key,
     request_producers,
-    request_sampling,
 )
 from aigve_cli.errors import UsageError
 from aigve_cli.registry import registry
@@ -52,19 +59,21 @@ def test_requests_are_pure_and_name_producers_that_exist(metric):
     first, second = (metric.requests(options, Extent()) for _ in range(2))
     assert first == second
     for request in first.values():
-        for producer, _ in request_producers(request):
-            card = network_card(producer)
-            if producer == request.producer:
-                assert request.output_name in card.outputs
+        assert request.output_name in network_card(request.producer).all_outputs
+        for producer in request_producers(request):
+            card = network_card(producer.name)
+            assert not producer.weights or producer.weights in card.weights
         assert request_key(request, {}) == request_key(request, {})
-        assert str(request_sampling(request))
         assert request_frames(request)
+        assert all(str(frames.sampling) for frames in request_frames(request))
 
 
-def test_longer_extents_see_at_least_as_much(metric):
+def test_no_metric_looks_behind_the_frames_that_were_asked_for(metric):
+    video = VideoFacts(64, 64, 25.0, 100)
     for request in metric.requests(defaults(metric), Extent(max_frames=32)).values():
-        assert request_sampling(request).limit is not None
-        assert request_sampling(request).limit <= 32
+        for frames in request_frames(request):
+            assert frames.sampling.limit is None or frames.sampling.limit <= 32
+            assert frames.sampling.units(video).max() < 32
 
 
 class Set(list):
@@ -156,8 +165,8 @@ def test_a_sibling_stands_in_for_a_metric_of_the_same_kind():
 def networks_of(name):
     metric = registry().metrics[name]()
     requests = metric.requests(defaults(metric), Extent()).values()
-    producers = {producer for request in requests for producer, _ in request_producers(request)}
-    return [producer for producer in producers if network_card(producer).weights]
+    producers = set().union(*map(request_producers, requests))
+    return [producer.name for producer in producers if network_card(producer.name).weights]
 
 
 def requests_or_refusal(metric, options):

@@ -12,7 +12,7 @@ from aigve_cli.engine.plan import (
     plan_metrics,
     read_options,
     request_key,
-    request_leaves,
+    request_looks,
     wanted_names,
 )
 from aigve_cli.errors import UsageError
@@ -131,7 +131,7 @@ def test_metrics_share_one_network_over_one_view(names):
     leaves = set()
     for metric in planned(*names):
         for request in metric.requests.values():
-            leaves |= set(request_leaves(request))
+            leaves |= {look.leaf for look in request_looks(request)}
     assert len(leaves) == 1
 
 

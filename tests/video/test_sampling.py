@@ -7,12 +7,17 @@ from hypothesis import strategies as st
 
 from aigve_cli.contract import Extent, VideoFacts
 from aigve_cli.video.sampling import (
+    AtLeast,
     Clips,
+    EverySecond,
     FirstFrames,
     FirstSeconds,
+    Spread,
+    Within,
     clip_sampling,
     frame_sampling,
     seconds_to_frames,
+    within,
 )
 
 COUNTS = st.integers(0, 300)
@@ -150,3 +155,103 @@ def test_a_short_video_is_filled_only_where_that_was_asked_for(short, expected):
 )
 def test_clips_in_words(clips, text):
     assert str(clips).startswith(text)
+
+
+# --- what quality networks look at ------------------------------------------------------------
+
+
+def video(frames, fps):
+    return VideoFacts(64, 48, fps, frames)
+
+
+@pytest.mark.parametrize(
+    ("frames", "fps", "starts"),
+    [
+        (40, 5.0, [0, 5, 10, 15, 20, 25, 30, 35]),
+        (81, 16.0, [0, 16, 32, 48, 64]),
+        (39, 5.0, [0, 5, 10, 15, 20, 25, 30]),  # the last part of a second has none
+        (60, 29.97, [0, 30]),
+        (3, 25.0, [0]),  # less than a second is one
+        (0, 25.0, []),
+        (40, 0.0, []),
+        (40, 0.4, []),
+    ],
+)
+def test_every_second(frames, fps, starts):
+    units = EverySecond().units(video(frames, fps))
+    assert units[:, 0].tolist() == starts
+    clips = EverySecond(32).units(video(frames, fps))
+    assert clips.shape == (len(starts), 32)
+    for start, clip in zip(starts, clips.tolist(), strict=True):
+        assert clip == [min(start + step, frames - 1) for step in range(32)]
+    assert len(EverySecond(32, count=3).units(video(frames, fps))) == min(3, len(starts))
+
+
+@pytest.mark.parametrize(
+    ("frames", "to_the_end", "expected"),
+    [
+        (17, True, [0, 2, 5, 7, 9, 11, 14, 16]),
+        (16, True, [0, 2, 4, 6, 9, 11, 13, 15]),
+        (17, False, [0, 2, 4, 6, 8, 10, 12, 14]),
+        (23, False, [0, 2, 4, 6, 8, 10, 12, 14]),
+        (24, False, [0, 3, 6, 9, 12, 15, 18, 21]),
+        (8, True, [0, 1, 2, 3, 4, 5, 6, 7]),
+        (8, False, [0, 1, 2, 3, 4, 5, 6, 7]),
+        (3, True, [0, 1, 2, 2, 2, 2, 2, 2]),
+        (3, False, [0, 1, 2, 2, 2, 2, 2, 2]),
+        (0, True, []),
+    ],
+)
+def test_frames_spread_over_a_video(frames, to_the_end, expected):
+    units = Spread(8, to_the_end=to_the_end).units(facts(frames))
+    assert units.ravel().tolist() == expected
+
+
+@pytest.mark.parametrize("frames", [0, 1, 28, 29, 30])
+def test_the_last_unit_again(frames):
+    units = AtLeast(29, FirstFrames(None)).units(facts(frames))[:, 0].tolist()
+    held = list(range(frames)) + [frames - 1] * (29 - frames)
+    assert units == (held if frames else [])
+    clips = AtLeast(8, EverySecond(32)).units(video(81, 16.0))
+    assert [clip[0] for clip in clips.tolist()] == [0, 16, 32, 48, 64, 64, 64, 64]
+
+
+@given(COUNTS, LIMITS)
+def test_a_limit_is_enough_for_every_shorter_video(frames, limit):
+    sampling = AtLeast(5, FirstFrames(limit))
+    known = {tuple(unit) for unit in sampling.units(facts(sampling.limit)).tolist()}
+    assert {tuple(unit) for unit in sampling.units(facts(frames)).tolist()} <= known
+
+
+def test_as_much_of_a_video_as_was_asked_for():
+    every = EverySecond()
+    assert within(Extent(), every) is every
+    assert within(Extent(max_frames=20), every).units(video(40, 5.0)).ravel().tolist() == [
+        *(0, 5, 10, 15)
+    ]
+    # --max-seconds counts with --fps, or with the video's own rate where that is asked for.
+    assert within(Extent(max_seconds=2.0, fps=10.0), every) == Within(every, max_frames=20)
+    native = within(Extent(max_seconds=2.0, fps=None), every)
+    assert native.units(video(40, 5.0)).ravel().tolist() == [0, 5]
+    assert native.limit is None
+    assert within(Extent(max_frames=20), FirstFrames(500)).limit == 20
+    assert within(Extent(max_frames=600), FirstFrames(500)).limit == 500
+    # Black frames are for distributions only.
+    assert not within(Extent(max_frames=20, pad=True), FirstFrames(None)).pads
+
+
+@pytest.mark.parametrize(
+    ("sampling", "text"),
+    [
+        (FirstFrames(None), "every frame"),
+        (EverySecond(), "a frame from each second on"),
+        (EverySecond(32, 8), "32 frames from each second on, 8 at most"),
+        (Spread(8), "8 frames, from the first to the last"),
+        (Spread(8, to_the_end=False), "8 frames, at the beginning of equal parts"),
+        (AtLeast(8, EverySecond()), "a frame from each second on; the last again up to 8"),
+        (Within(FirstFrames(None), max_frames=9), "every frame; of the first 9 frames"),
+        (Within(EverySecond(), seconds=2.5), "of the first 2.5 s at the video's own frame rate"),
+    ],
+)
+def test_quality_samplings_in_words(sampling, text):
+    assert text in str(sampling)
