@@ -31,7 +31,7 @@ sha256 = "unknown"
 def test_every_card_has_its_module_and_the_other_way_round() -> None:
     cards = network_cards()
     assert list(cards) == sorted(cards)
-    modules = {path.stem for path in (MODELS / "aigve_models").glob("*.py")} - {"__init__"}
+    modules = {path.stem for path in (MODELS / "aigve_models").glob("[!_]*.py")}
     assert modules == {name.replace("-", "_") for name in cards}
 
 
