@@ -10,9 +10,13 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aigve_cli.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE
 from aigve_cli.output import Output
+
+if TYPE_CHECKING:
+    from aigve_cli.weights import WeightsEntry
 
 ROOT = Path(__file__).parents[1]
 ZSH_LAST_LINE = "compdef _aigve_completion aigve\n"
@@ -86,10 +90,7 @@ def networks_to_markdown() -> str:
 
     rows = [("network", "what", "weights", "licence")]
     for card in network_cards().values():
-        where = [
-            f"{tag}: installs with the package" if entry.embedded else f"{tag}: fetched"
-            for tag, entry in card.weights.items()
-        ]
+        where = [f"{tag}: {_origin(entry)}" for tag, entry in card.weights.items()]
         licences = dict.fromkeys(entry.licence for entry in card.weights.values())
         rows.append(
             (
@@ -100,6 +101,12 @@ def networks_to_markdown() -> str:
             )
         )
     return rows_to_markdown(rows)
+
+
+def _origin(entry: WeightsEntry) -> str:
+    if entry.embedded:
+        return "installs with the package"
+    return "fetched" if entry.urls else "yours, by `--model`"
 
 
 def rows_to_markdown(rows: Sequence[Sequence[str]]) -> str:

@@ -49,7 +49,6 @@ HISTORICAL_MODELS = {
     "--gstvqa-model": "gstvqa",
     "--simplevqa-model": "simplevqa",
     "--lightvqa-plus-model": "lightvqa-plus",
-    "--lightvqa-plus-swin": "swin-small",
 }
 """Flags of the tools before aigve, and the network whose checkpoint each names."""
 
@@ -314,7 +313,6 @@ def compute(
         gstvqa_model,
         simplevqa_model,
         lightvqa_plus_model,
-        lightvqa_plus_swin,
     )
     config: Config = ctx.meta.get(CONFIG, Config())
     models = {
@@ -346,6 +344,11 @@ def compute(
     from aigve_cli.results.tables import PLAN_COLUMNS, RESULT_COLUMNS, records_to_rows
 
     output: Output = ctx.obj
+    if lightvqa_plus_swin is not None:
+        output.note(
+            "--lightvqa-plus-swin is not used: the checkpoint of lightvqa-plus has the trunk's "
+            "weights too."
+        )
     dataset = load_dataset(
         input_dir=input_dir,
         reference_dir=reference_dir,
@@ -437,20 +440,8 @@ def _rate(text: str) -> float:
 
 
 def _historical_models(paths: Sequence[Path | None]) -> dict[str, Path]:
-    from aigve_cli.weights import network_cards
-
-    models: dict[str, Path] = {}
-    for flag, path in zip(HISTORICAL_MODELS, paths, strict=True):
-        if path is not None:
-            network = HISTORICAL_MODELS[flag]
-            if network not in network_cards():
-                raise UsageError(
-                    f"{flag} names a checkpoint for {network}, a network that this version does "
-                    "not have yet.",
-                    hint="`aigve models list` shows the networks; --model NETWORK=PATH sets one.",
-                )
-            models[network] = path
-    return models
+    given = zip(HISTORICAL_MODELS.values(), paths, strict=True)
+    return {network: path for network, path in given if path is not None}
 
 
 def _other_fvd(models: dict[str, Path]) -> dict[str, Instead]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aigve_cli.commands.compute import FormatOption
 from aigve_cli.output import Column, Output
+
+if TYPE_CHECKING:
+    from aigve_cli.contract import Metric
+    from aigve_cli.weights import WeightsPolicy
 
 COLUMNS = (
     Column("name", "METRIC"),
@@ -16,9 +20,11 @@ COLUMNS = (
     Column("better", "BETTER"),
     Column("per_video", "PER VIDEO"),
     Column("stands_in_for", "FOR"),
+    Column("weights", "WEIGHTS", wrap=True),
     Column("source", "FROM"),
     Column("title", "TITLE", wrap=True),
 )
+ABSENT = ("missing", "to fetch")
 
 
 def list_metrics(
@@ -28,10 +34,14 @@ def list_metrics(
     ] = None,
     format_: FormatOption = "auto",
 ) -> None:
-    """List the metrics that are installed, plugins included."""
+    """List the metrics that are installed, plugins included.
+
+    Says whether their weights are here; never uses the network, and reads no weights.
+    """
     from aigve_cli.contract import CATEGORIES
     from aigve_cli.errors import unknown_name
     from aigve_cli.registry import registry
+    from aigve_cli.weights import weights_policy
 
     output: Output = ctx.obj
     if category is not None and category not in CATEGORIES:
@@ -39,6 +49,7 @@ def list_metrics(
     found = registry()
     for warning in found.warnings:
         output.warn(warning)
+    policy = weights_policy()
     rows = []
     for name, metric in found.metrics.items():
         card = metric.card
@@ -51,6 +62,7 @@ def list_metrics(
                     "better": ", ".join(sorted({value.better for value in card.values})),
                     "per_video": metric.scores_videos(),
                     "stands_in_for": card.stands_in_for or None,
+                    "weights": _weights(metric(), policy),
                     "source": found.sources[name],
                     "title": card.title,
                     "values": [value.name for value in card.values],
@@ -62,3 +74,23 @@ def list_metrics(
                 }
             )
     output.rows(rows, COLUMNS, format_)
+
+
+def _weights(metric: Metric, policy: WeightsPolicy) -> str:
+    """``here``, or what is not: ``missing: lightvqa; to fetch: vgg16``. By default options."""
+    from aigve_cli.contract import Extent
+    from aigve_cli.engine.plan import read_options, request_producers
+    from aigve_cli.weights import network_card, weights_status
+
+    try:
+        requests = metric.requests(read_options("", metric.card.options, {}), Extent()).values()
+        producers = set().union(*map(request_producers, requests))
+    except Exception as error:  # a plugin's may fail in any way; it must not hide the others
+        return f"unknown: {type(error).__name__}: {error}"
+    found: dict[str, list[str]] = {}
+    for producer in sorted(producers):
+        if (card := network_card(producer.name)).weights:
+            status = weights_status(card, policy, tag=producer.weights or None)
+            found.setdefault(status, []).append(producer.checkpoint)
+    absent = [f"{status}: {', '.join(found[status])}" for status in ABSENT if status in found]
+    return "; ".join(absent) or " and ".join(sorted(found)) or "none needed"

@@ -14,6 +14,7 @@ from aigve_cli.weights.locate import (
     find_weights,
     locate_weights,
     weights_policy,
+    weights_status,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "network_card",
     "network_cards",
     "weights_policy",
+    "weights_status",
 ]

@@ -125,6 +125,23 @@ def locate_weights(card: NetworkCard, policy: WeightsPolicy, *, tag: str | None 
     return _fetch(card, entry, policy)
 
 
+def weights_status(
+    card: NetworkCard, policy: WeightsPolicy, *, tag: str | None = None
+) -> Literal["embedded", "here", "to fetch", "missing"]:
+    """Whether a file with a network's weights is there; it is not opened.
+
+    Raises:
+        UsageError: The network has no weights, or not this tag.
+    """
+    entry = card.entry(tag)
+    if _packaged_file(entry) is not None:
+        return "embedded"
+    folders = [policy.weights_dir] if policy.weights_dir else []
+    if any((folder / entry.file).is_file() for folder in (*folders, policy.cache_dir)):
+        return "here"
+    return "to fetch" if entry.urls and not policy.offline else "missing"
+
+
 def find_weights(
     card: NetworkCard,
     policy: WeightsPolicy,

@@ -196,7 +196,7 @@ def test_every_record_says_where_it_comes_from(pairs, tmp_path, aigve):
         (["--metrics", "fid", "--weights", "standard"], 4, "pt_inception-2015-12-05-6726825d.pth"),
         (["--metrics", "kvd"], 4, "Put i3d_pretrained_400.pt into"),
         (["--metrics", "fvd", "--fvd-model", "x"], 4, "there is no file x"),
-        (["--metrics", "is", "--gstvqa-model", "x"], 2, "does not have yet"),
+        (["--metrics", "gstvqa", "--gstvqa-model", "x"], 4, "there is no file x"),
         (["--metrics", "is", "--weights-dir", "no/folder"], 2, "there is no such folder"),
         (
             ["--metrics", "fvd", "--fvd-model", "x", "--model", "i3d-kinetics400=y"],
@@ -207,7 +207,7 @@ def test_every_record_says_where_it_comes_from(pairs, tmp_path, aigve):
         (["--metrics", "is,fvd", "--max-len", "8"], 2, "clips that need 16 frames"),
         (["--metrics", "fid", "--set", "is-lite0.splitz=2"], 2, "Did you mean splits"),
         (["--metrics", "is", "--fps", "fast"], 2, "native"),
-        (["--categories", "nn_based_video"], 2, "No metric of the category"),
+        (["--categories", "multi_faceted"], 2, "No metric of the category"),
     ],
 )
 def test_what_cannot_work_says_so(pairs, tmp_path, aigve, arguments, code, words):
