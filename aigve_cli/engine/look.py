@@ -314,7 +314,7 @@ class Looker:
         rows = VideoRows(self._producers, wanted.wishes)
         for chunk in stream:
             rows.feed(chunk)
-            progress.advance(frames=len(chunk))
+            progress.advance(frames=chunk.decoded)
         rows.finish()
         decoded = stream.decoded
         self.counts.frames += decoded.frames

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +12,7 @@ from aigve_cli.contract import Frames, Request, Text, View
 from aigve_cli.engine.plan import Leaf, Producer, is_head, request_producer
 from aigve_cli.errors import AigveError, SetupError, WeightsError
 from aigve_cli.lazy import np
-from aigve_cli.video.prefetch import Chunk
+from aigve_cli.video.prefetch import Chunk, HostView
 from aigve_cli.video.views import frames_to_view, split_view
 
 if TYPE_CHECKING:
@@ -64,11 +64,6 @@ class Producers:
         return self.batch_size or max(1, BATCH_PIXELS[self.device] // (height * width * length))
 
 
-def host_views(leaves: Iterable[Leaf]) -> tuple[View, ...]:
-    """The distinct CPU parts of views: each picture is resized once for all who share it."""
-    return tuple(dict.fromkeys(split_view(leaf.view)[0] for leaf in leaves))
-
-
 @dataclass
 class Wish:
     """What is wanted of a producer over frames."""
@@ -76,6 +71,15 @@ class Wish:
     outputs: set[str] = field(default_factory=set)
     units: set[tuple[int, ...]] = field(default_factory=set)
     """The frames of clips, or single frames as units of one."""
+
+
+def host_views(wishes: Mapping[Leaf, Wish]) -> tuple[HostView, ...]:
+    """The distinct CPU parts of views: each picture is made once for all who share it."""
+    frames: dict[View, set[int]] = {}
+    for leaf, wish in wishes.items():
+        steps, _ = split_view(leaf.view)
+        frames.setdefault(steps, set()).update(index for unit in wish.units for index in unit)
+    return tuple(HostView(steps, wanted) for steps, wanted in frames.items())
 
 
 class VideoRows:
@@ -88,7 +92,7 @@ class VideoRows:
 
     def __init__(self, producers: Producers, wishes: Mapping[Leaf, Wish]) -> None:
         self._producers = producers
-        views = host_views(wishes)
+        views = [view.steps for view in host_views(wishes)]
         self._view_of = {leaf: views.index(split_view(leaf.view)[0]) for leaf in wishes}
         self._leaves = {leaf: _LeafRows(producers, leaf, wish) for leaf, wish in wishes.items()}
         self._heads: dict[Request, Mapping[str, Floats]] = {}
@@ -96,8 +100,8 @@ class VideoRows:
     def feed(self, chunk: Chunk) -> None:
         """Take the next frames, in the order of :func:`host_views`."""
         for leaf, rows in self._leaves.items():
-            for index, frame in enumerate(chunk.frames[self._view_of[leaf]], start=chunk.first):
-                rows.take(index, frame)
+            for index, picture in chunk.pictures[self._view_of[leaf]].items():
+                rows.take(index, picture)
 
     def finish(self) -> None:
         """Run what is left in the batches."""

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from aigve_cli.contract import Request
     from aigve_cli.engine.saved_statistics import SavedStatistics
 
+SHORT = "short: "
+"""How the note of a video begins of which something was looked at twice."""
+
 
 class Run:
     """A run over samples, with a journal.
@@ -205,7 +208,7 @@ class Run:
                 units = frames.sampling.units(record.facts)
                 if again := len(units) - len({tuple(unit) for unit in units.tolist()}):
                     what = "frames" if units.shape[1] == 1 else "clips"
-                    return f"short: {again} of {len(units)} {what} are its last one again"
+                    return f"{SHORT}{again} of {len(units)} {what} are its last one again"
         return None
 
     def _fresh_features(self, planned: PlannedMetric, sample: Sample) -> dict[str, Any]:

@@ -224,11 +224,10 @@ def describe_plan(plan: Plan, output_dir: Path, output: Output) -> list[dict[str
         absent = f"not here: {entry.file} is fetched when the run begins, {entry.size_text}"
         output.note(f"{name}: {here.path} ({here.origin})" if here else f"{name}: {absent}")
     size = plan.disk_bytes()
-    words = "an unknown size" if size is None else f"at most {size / 1e6:.0f} MB"
-    output.note(
-        f"1 pass; {words} of features in {output_dir}, "
-        f"where {_free_disk(output_dir) / 1e9:.0f} GB are free"
-    )
+    words = "features of an unknown size" if size is None else f"{size / 1e6:.0f} MB of features"
+    stored = words if size != 0 else "scores only"
+    free = f"{_free_disk(output_dir) / 1e9:.0f} GB are free"
+    output.note(f"1 pass; at most {stored} in {output_dir}, where {free}")
     rows = []
     for planned in plan.computed:
         requests = list(planned.requests.values())
@@ -246,7 +245,7 @@ def describe_plan(plan: Plan, output_dir: Path, output: Output) -> list[dict[str
 
 
 def _lines(texts: Iterable[str]) -> str:
-    return ", ".join(sorted(set(texts)))
+    return " | ".join(sorted(set(texts)))
 
 
 def _free_disk(folder: Path) -> int:

@@ -14,7 +14,7 @@ from aigve_cli import __version__
 from aigve_cli.contract import Extent, Request, Sample, Score
 from aigve_cli.engine.journal import VideoRecord
 from aigve_cli.engine.plan import PlannedMetric, request_frames, request_producers
-from aigve_cli.engine.run import Run
+from aigve_cli.engine.run import SHORT, Run
 from aigve_cli.video.ffmpeg import ffmpeg_version
 from aigve_cli.video.views import view_to_text
 from aigve_cli.weights import Located
@@ -77,7 +77,8 @@ def metric_records(
     else:
         score, records = run.summarise(planned)
         ours = _side(run, planned, "generated", records)
-    notes = [*score.notes, *_said_of_all(planned, precision, ours, theirs)]
+    sides = [] if any(note.startswith(SHORT) for note in score.notes) else [ours, theirs]
+    notes = [*score.notes, *_said_of_all(planned, precision, *sides)]
     return [
         {
             **_identity(planned, weights, extent),

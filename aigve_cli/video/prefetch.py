@@ -10,7 +10,7 @@ import contextlib
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,25 +30,31 @@ QUEUED_BYTES = 384 << 20
 
 
 @dataclass(frozen=True)
+class HostView:
+    """The CPU part of a view, and the frames that are wanted so."""
+
+    steps: View
+    frames: Container[int]
+
+
+@dataclass(frozen=True)
 class DecodeJob:
-    """A video to decode: how many frames, and the CPU parts of the views to hand over."""
+    """A video to decode: how many frames, and what to hand over of them."""
 
     path: Path
     frames: int
-    host_views: tuple[View, ...]
+    host_views: tuple[HostView, ...]
     pad: bool = False
     """Give black frames behind the end, up to ``frames``."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive frames of a video: for each host view n pictures [h, w, 3]."""
+    """Some consecutive frames of a video: for each host view its pictures [h, w, c] by index."""
 
-    first: int
-    frames: tuple[list[NDArray[Any]], ...]
-
-    def __len__(self) -> int:
-        return len(self.frames[0])
+    pictures: tuple[Mapping[int, NDArray[Any]], ...]
+    decoded: int
+    """How many frames were decoded for it, wanted or not."""
 
 
 class ChunkStream:
@@ -98,23 +104,23 @@ class ChunkStream:
             self._put(error)
 
     def _read(self) -> None:
-        job = self._job
-        chunk: tuple[list[NDArray[Any]], ...] = tuple([] for _ in job.host_views)
-        first = count = size = 0
-        for frame in self._with_padding(self._reader):
+        views = self._job.host_views
+        pictures: tuple[dict[int, NDArray[Any]], ...] = tuple({} for _ in views)
+        decoded = size = 0
+        for index, frame in enumerate(self._with_padding(self._reader)):
             if self._stop.is_set():
                 return
-            for frames, steps in zip(chunk, job.host_views, strict=True):
-                seen = frame_to_host_view(frame, steps)
-                frames.append(seen)
-                size += seen.nbytes
-            count += 1
-            if count - first == CHUNK_FRAMES or size >= self._chunk_bytes:
-                self._put(Chunk(first, chunk))
-                chunk = tuple([] for _ in job.host_views)
-                first, size = count, 0
-        if count > first:
-            self._put(Chunk(first, chunk))
+            for seen, view in zip(pictures, views, strict=True):
+                if index in view.frames:
+                    seen[index] = frame_to_host_view(frame, view.steps)
+                    size += seen[index].nbytes
+            decoded += 1
+            if decoded == CHUNK_FRAMES or size >= self._chunk_bytes:
+                self._put(Chunk(pictures, decoded))
+                pictures = tuple({} for _ in views)
+                decoded = size = 0
+        if decoded:
+            self._put(Chunk(pictures, decoded))
 
     def _with_padding(self, frames: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
         count, last = 0, None

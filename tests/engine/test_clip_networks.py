@@ -91,7 +91,8 @@ def rows_of(
             wish.units.update(map(tuple, found.tolist()))
     rows = VideoRows(producers, wishes)
     for first in range(0, len(frames), 5):
-        rows.feed(Chunk(first, (list(frames[first : first + 5]),)))
+        some = dict(enumerate(frames[first : first + 5], start=first))
+        rows.feed(Chunk((some,), len(some)))
     rows.finish()
     return [rows.gather(request, lambda _, units=found: units) for request, found in wanted]
 

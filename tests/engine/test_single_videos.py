@@ -252,7 +252,7 @@ def rows_of(networks, frames):
     producers = Producers(networks, {}, "cpu", "fp32")
     wish = Wish({"taps"}, {(index,) for index in range(len(frames))})
     rows = VideoRows(producers, {Leaf(Producer("vgg16"), ()): wish})
-    rows.feed(Chunk(0, (list(frames),)))
+    rows.feed(Chunk((dict(enumerate(frames)),), len(frames)))
     rows.finish()
     units = np.arange(len(frames))[:, None]
     return lambda request: rows.gather(request, lambda _frames: units)

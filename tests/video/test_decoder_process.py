@@ -10,9 +10,10 @@ import pytest
 
 from aigve_cli.contract import Resize
 from aigve_cli.errors import EXIT_ENVIRONMENT, SetupError, VideoError
+from aigve_cli.video import prefetch
 from aigve_cli.video.decode import VideoReader
 from aigve_cli.video.ffmpeg import ffmpeg_binary
-from aigve_cli.video.prefetch import CHUNK_FRAMES, DecodeJob, Prefetcher
+from aigve_cli.video.prefetch import CHUNK_FRAMES, DecodeJob, HostView, Prefetcher
 from aigve_cli.video.probe import probe
 
 HEADER = """
@@ -166,9 +167,11 @@ def test_closing_the_prefetcher_ends_its_decoders_and_threads(make_video, no_chi
     path = make_video("long.mp4", size="640x360", frames=300)
     before = set(threading.enumerate())
     prefetcher = Prefetcher(workers=3, threads=1)
-    streams = [prefetcher.open(DecodeJob(path, 300, (SMALL,))) for _ in range(3)]
+    streams = [
+        prefetcher.open(DecodeJob(path, 300, (HostView(SMALL, range(300)),))) for _ in range(3)
+    ]
     first = next(iter(streams[0]))
-    assert len(first) == CHUNK_FRAMES
+    assert list(first.pictures[0]) == list(range(CHUNK_FRAMES))
     for stream in streams:
         while not stream._queue.full():  # both threads are at work; the test ends with them
             pass
@@ -182,7 +185,7 @@ def test_closing_the_prefetcher_while_decoders_hang(some_file, fake_ffmpeg, no_c
     before = set(threading.enumerate())
     prefetcher = Prefetcher(workers=2, threads=1)
     for _ in range(2):
-        prefetcher.open(DecodeJob(some_file, 300, (SMALL,)))
+        prefetcher.open(DecodeJob(some_file, 300, (HostView(SMALL, range(300)),)))
     prefetcher.close()
     assert set(threading.enumerate()) <= before
     no_children()
@@ -195,19 +198,45 @@ def test_chunks_are_the_frames_in_order(make_video, read):
     path = make_video("clip.mp4", frames=40)
     frames, _ = read(path, frames=37)
     prefetcher = Prefetcher(workers=1, threads=1)
-    stream = prefetcher.open(DecodeJob(path, 37, ((), ())))
+    stream = prefetcher.open(DecodeJob(path, 37, (HostView((), range(37)),) * 2))
     chunks = list(stream)
     prefetcher.done(stream)
-    assert [chunk.first for chunk in chunks] == [0, 16, 32]
+    assert [chunk.decoded for chunk in chunks] == [16, 16, 5]
     for view in range(2):
-        assert np.array_equal([f for chunk in chunks for f in chunk.frames[view]], frames)
+        seen = [picture for chunk in chunks for picture in chunk.pictures[view].items()]
+        assert [index for index, _ in seen] == list(range(37))
+        assert np.array_equal([picture for _, picture in seen], frames)
     assert stream.decoded.frames == 37
+
+
+def test_a_view_is_made_of_wanted_frames_only(make_video, read, monkeypatch):
+    path = make_video("clip.mp4", frames=40)
+    frames, _ = read(path)
+    made = []
+    make = prefetch.frame_to_host_view
+
+    def counting(frame, steps):
+        made.append(steps)
+        return make(frame, steps)
+
+    monkeypatch.setattr(prefetch, "frame_to_host_view", counting)
+    prefetcher = Prefetcher(workers=1, threads=1)
+    views = (HostView(SMALL, {0, 17, 39}), HostView((), {17}), HostView((), set()))
+    stream = prefetcher.open(DecodeJob(path, 40, views))
+    chunks = list(stream)
+    prefetcher.done(stream)
+    wanted = [sorted(i for chunk in chunks for i in chunk.pictures[view]) for view in range(3)]
+    assert wanted == [[0, 17, 39], [17], []]
+    assert made.count(SMALL) == 3
+    assert len(made) == 4
+    assert np.array_equal(chunks[1].pictures[1][17], frames[17])
 
 
 def test_padding_is_black_and_not_counted_as_decoded(make_video):
     prefetcher = Prefetcher(workers=1, threads=1)
-    stream = prefetcher.open(DecodeJob(make_video("clip.mp4", frames=5), 20, ((),), pad=True))
-    frames = [frame for chunk in stream for frame in chunk.frames[0]]
+    job = DecodeJob(make_video("clip.mp4", frames=5), 20, (HostView((), range(20)),), pad=True)
+    stream = prefetcher.open(job)
+    frames = [frame for chunk in stream for frame in chunk.pictures[0].values()]
     prefetcher.done(stream)
     assert len(frames) == 20
     assert stream.decoded.frames == 5
@@ -216,7 +245,7 @@ def test_padding_is_black_and_not_counted_as_decoded(make_video):
 
 def test_a_bad_video_raises_where_its_chunks_are_taken(some_file, no_children):
     prefetcher = Prefetcher(workers=1, threads=1)
-    stream = prefetcher.open(DecodeJob(some_file, 20, ((),)))
+    stream = prefetcher.open(DecodeJob(some_file, 20, (HostView((), range(20)),)))
     with pytest.raises(VideoError):
         list(stream)
     prefetcher.close()
