@@ -54,11 +54,15 @@ class MissingWeightsError(WeightsError):
 
     Attributes:
         short: The message in one sentence, for where another metric is computed instead.
+        where: Where they are published, in one sentence.
     """
 
-    def __init__(self, message: str, *, short: str = "", hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, short: str = "", where: str = "", hint: str | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
         self.short = short or message
+        self.where = where
 
 
 class VideoError(AigveError):

@@ -147,7 +147,8 @@ def _merged(problems: list[MissingWeightsError]) -> MissingWeightsError:
     if len(problems) == 1:
         return problems[0]
     return MissingWeightsError(
-        "\n".join(problem.message for problem in problems),
+        "\n".join(f"{problem.message} {problem.where}".strip() for problem in problems),
         short=" ".join(problem.short for problem in problems),
-        hint="\n".join(problem.hint for problem in problems if problem.hint),
+        hint="Put the files under these names into a folder for --weights-dir, or name each with "
+        "--model NETWORK=PATH. `aigve list-metrics` shows what is here.",
     )

@@ -33,6 +33,8 @@ class WeightsEntry:
     """The size in round numbers, where nobody states it exactly: only for words."""
     urls: tuple[str, ...] = ()
     """The same bytes at several places, in the order in which they are tried."""
+    page: str = ""
+    """An address for browsers, where nothing else can fetch it."""
     hub_id: str = ""
     hub_revision: str = ""
     package: str = ""
@@ -182,6 +184,7 @@ _ENTRY_KEYS: Mapping[str, type] = {
     "bytes": int,
     "about_bytes": int,
     "urls": list,
+    "page": str,
     "hub_id": str,
     "hub_revision": str,
     "package": str,

@@ -262,6 +262,7 @@ def _fetch(card: NetworkCard, entry: WeightsEntry, policy: WeightsPolicy) -> Loc
         raise MissingWeightsError(
             f"{what}:\n{tried}",
             short=f"{what}: {'; '.join(reasons)} (--model {card.name}=PATH names a file).",
+            where=_where_from(entry),
             hint=_put_it(card, entry, policy),
         ) from error
     except OSError as error:
@@ -292,6 +293,7 @@ def _missing(card: NetworkCard, entry: WeightsEntry, policy: WeightsPolicy) -> M
         f"{what}: {entry.file}, "
         f"{entry.size_text}, licence {entry.licence}. Looked at: {where}.{reason}",
         short=f"{what}: {entry.file} (--model {card.name}=PATH names a file).{reason}",
+        where=_where_from(entry),
         hint=_put_it(card, entry, policy),
     )
 
@@ -312,6 +314,8 @@ def _where_from(entry: WeightsEntry) -> str:
     if entry.hub_id:
         revision = f" at revision {entry.hub_revision}" if entry.hub_revision else ""
         return f"It is published on the Hugging Face Hub as {entry.hub_id}{revision}."
+    if entry.page:
+        return f"It is published at {entry.page}, for browsers only: fetch it by hand."
     return "No public address of it is known."
 
 

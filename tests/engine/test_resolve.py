@@ -26,7 +26,7 @@ from aigve_cli.errors import WeightsError
 from aigve_cli.output import Output
 from aigve_cli.weights import cards, network_card
 from tests.conftest import Done, moving_pattern, process_environment, read_results, write_clip
-from tests.networks.checkpoints import I3D, INCEPTION, R3D, write_checkpoint
+from tests.networks.checkpoints import GSTVQA, I3D, INCEPTION, R3D, write_checkpoint
 from tests.weights.weights_kit import Server, serving
 
 SIBLINGS = {"fid": "fid-lite0", "is": "is-lite0", "fvd": "fvd-lite0"}
@@ -130,6 +130,44 @@ def chosen(found: Resolved) -> dict[str, str]:
 def only(found: Resolved) -> PlannedMetric:
     (planned,) = found.plan.metrics
     return planned
+
+
+# --- several networks, several checkpoints ----------------------------------------------------
+
+
+def test_nothing_is_fetched_for_a_metric_that_stays_without_the_rest(videos, server, published):
+    published("slowfast-r50", b"would be fetched")
+    found = resolved(videos, "simplevqa,is-lite0")
+    missing = found.plan.metrics[0].missing
+    assert "UGC_BVQA_model.pth" in missing
+    assert server.asked == []
+
+
+def test_all_that_is_missing_is_said_at_once(videos):
+    with pytest.raises(WeightsError) as caught:
+        resolved(videos, "gstvqa,simplevqa", offline=True)
+    for name in ("gstvqa", "vgg16", "simplevqa", "slowfast-r50"):
+        assert f"The weights of {name} (" in caught.value.message
+    assert (
+        "https://drive.google.com/file/d/137XJdq3reNMJ9tkBNqKUYTY_dTlcwXc3" in caught.value.message
+    )
+    assert "--model NETWORK=PATH" in (caught.value.hint or "")
+
+
+def test_the_checkpoint_of_another_training_set_is_another_file(videos, tmp_path):
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    path = write_checkpoint(folder, GSTVQA)
+    (tmp_path / "vgg16.pth").write_bytes(b"not read yet")
+    options = {"weights_dir": folder, "models": {"vgg16": tmp_path / "vgg16.pth"}}
+    assert resolved(videos, "gstvqa", **options).located["gstvqa"].tag == "konvid"
+    other = folder / path.name.replace("konvid", "cvd14")
+    path.rename(other)
+    settings = {"gstvqa": {"weights": "cvd14"}}
+    found = resolved(videos, "gstvqa", **options, options=settings)
+    assert found.located["gstvqa:cvd14"].path == other
+    with pytest.raises(WeightsError, match=r"gstvqa \(konvid\).*missing"):
+        resolved(videos, "gstvqa", **options, offline=True)
 
 
 # --- auto, standard, embedded -----------------------------------------------------------------
