@@ -249,7 +249,7 @@ class Looker:
     ) -> dict[str, tuple[Request, Indices]]:
         wanted: dict[str, tuple[Request, Indices]] = {}
         for planned in self._planned:
-            for request in planned.stored_requests(keep=self._keep_features).values():
+            for request in planned.stored_requests(keep=self._keep_features):
                 if any(for_role(request, role) for role in roles):
                     key = request_key(request, self._weights)
                     units = kept_units(request, _units(request_sampling(request), inspected.facts))

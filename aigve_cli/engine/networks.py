@@ -64,7 +64,12 @@ def load_network(
             f"{located.path} is not laid out like a checkpoint of {card.name}: {what}.",
             hint=f"{card.name} reads {card.entry().file} and files of its layout.",
         ) from error
-    _check_state(network.state_dict(), state, card=card, path=located.path)
+    # What a module calls otherwise than its file does is named as the user finds it there.
+    published_names = getattr(module, "published_names", None)
+    names: Mapping[str, str] = published_names(checkpoint) if published_names else {}
+    own = {names.get(key, key): tensor for key, tensor in network.state_dict().items()}
+    given = {names.get(key, key): tensor for key, tensor in state.items()}
+    _check_state(own, given, card=card, path=located.path)
     network.load_state_dict(state, strict=True)
     network.eval().requires_grad_(False)
     fold_batch_norms(network)

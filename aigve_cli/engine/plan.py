@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -65,7 +65,7 @@ class PlannedMetric:
         """
         return self.metric.compares_sets() or self.roles() != {"generated"}
 
-    def stored_requests(self, *, keep: bool = False) -> dict[str, Request]:
+    def stored_requests(self, *, keep: bool = False) -> list[Request]:
         """The requests whose rows go to disk.
 
         Args:
@@ -73,8 +73,11 @@ class PlannedMetric:
                 frames or clips are, since what a head makes of a video is its score.
         """
         if self.reads_stored_rows:
-            return dict(self.requests)
-        return {n: r for n, r in self.requests.items() if keep and has_units(r)}
+            return list(self.requests.values())
+        if not keep:
+            return []
+        everything = [inner for request in self.requests.values() for inner in _with_inner(request)]
+        return [request for request in dict.fromkeys(everything) if has_units(request)]
 
 
 class Producer(NamedTuple):
@@ -304,6 +307,13 @@ def request_looks(request: Request) -> list[Look]:
         elif isinstance(source, Request):
             looks += request_looks(source)
     return looks
+
+
+def _with_inner(request: Request) -> Iterator[Request]:
+    yield request
+    for source in request.sources:
+        if isinstance(source, Request):
+            yield from _with_inner(source)
 
 
 def request_producer(request: Request) -> Producer:

@@ -172,7 +172,9 @@ class _LeafRows:
         self._position: dict[tuple[int, ...], int] = {}
         self._batch: list[torch.Tensor] = []
         self._batch_length = 0
-        self._rows: dict[str, list[Floats]] = {output: [] for output in self._outputs}
+        self._tiles = 1
+        self._rows: dict[str, Floats] = {}
+        self._filled = 0
         self._device_steps = split_view(leaf.view)[1]
         self._problem: AigveError | None = None
 
@@ -193,20 +195,28 @@ class _LeafRows:
         frames = [self._seen[index] for index in unit]
         # [C, h, w], or [C, L, h, w] for a clip; one for each tile of a frame.
         clips = torch.stack(frames, dim=2) if self._leaf.takes_clips else frames[0]
+        self._tiles = len(clips)
         self._batch.extend(clips)
         for index in set(unit):
             self._needed[index] -= 1
             if not self._needed[index]:
                 del self._seen[index]
-        height, width = frames[0].shape[2:]
-        if len(self._batch) >= self._producers.batch(height, width, len(unit)):
+        if len(self._batch) >= self._batch_size():
             self.flush()
 
+    def _batch_size(self) -> int:
+        height, width = self._batch[0].shape[-2:]
+        return self._producers.batch(height, width, self._batch_length)
+
     def flush(self) -> None:
-        if not self._batch:
-            return
+        # Tiles of one frame may be more than a batch.
+        while self._batch and not self._problem:
+            size = self._batch_size()
+            batch, self._batch = self._batch[:size], self._batch[size:]
+            self._run(batch)
+
+    def _run(self, batch: list[torch.Tensor]) -> None:
         network = self._producers.networks[self._leaf.producer]
-        batch, self._batch = self._batch, []
         try:
             outputs = _run_network(self._producers, network, batch)
         except ValueError as error:
@@ -214,19 +224,29 @@ class _LeafRows:
             self._problem = AigveError(f"{self._leaf.producer.name}: {error}")
             self._pending.clear()
             return
+        first, self._filled = self._filled, self._filled + len(batch)
         for name in self._outputs:
-            self._rows[name].append(outputs[name])
+            self._room(name, outputs[name])[first : self._filled] = outputs[name]
+
+    def _room(self, name: str, some: Floats) -> Floats:
+        """All rows of an output, of which the first are filled.
+
+        Taken at once: small rows that stay would break up the memory of large pictures that go, and
+        the process would grow by a picture a frame.
+        """
+        if name not in self._rows:
+            units = len(self._position) + len(self._pending)
+            self._rows[name] = np.empty((units * self._tiles, *some.shape[1:]), np.float32)
+        return self._rows[name]
 
     def rows(self, output: str, units: Indices) -> Floats:
         if self._problem:
             raise self._problem
-        rows = self._rows[output]
-        if not rows or len(units) == 0:
-            return np.zeros((0, rows[0].shape[1] if rows else 0), np.float32)
-        stacked = np.concatenate(rows)
-        self._rows[output] = [stacked]
+        if output not in self._rows or len(units) == 0:
+            known = self._rows.get(output)
+            return np.zeros((0, 0 if known is None else known.shape[1]), np.float32)
         # Those of a frame's tiles one after another.
-        stacked = stacked.reshape(len(self._position), -1)
+        stacked = self._rows[output][: self._filled].reshape(len(self._position), -1)
         if self._leaf.takes_clips:
             return stacked[[self._position[tuple(unit)] for unit in units.tolist()]]
         index = [[self._position[frame,] for frame in unit] for unit in units.tolist()]

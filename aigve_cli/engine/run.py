@@ -256,7 +256,8 @@ class Run:
             for frames in request_frames(request):
                 looked = frames.role in (role, "each")
                 if looked and not len(frames.sampling.units(record.facts)):
-                    rate = "" if record.facts.fps else " without a frame rate"
+                    fps = record.facts.fps
+                    rate = "" if fps >= 1 else f" at {fps:g} frames a second"
                     return f"too short: {record.facts.frames} frames{rate} ({frames.sampling})"
         return None
 

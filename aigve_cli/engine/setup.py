@@ -81,7 +81,7 @@ class Plan:
     def disk_bytes(self) -> int | None:
         """At most so much disk for rows until the run ends; None if lengths must be read first."""
         total = 0
-        for request in {r for p in self.computed for r in p.stored_requests().values()}:
+        for request in {r for p in self.computed for r in p.stored_requests()}:
             frames = request_frames(request)[0]
             if frames.sampling.limit is None:
                 return None

@@ -107,18 +107,16 @@ class LightVqaPlus(Metric):
         )
         local = (Resize(*SIZE, "pil-bilinear"), *PATCHES)
         whole = (Resize(*SIZE, "cv2-linear"), *PATCHES)
-        patches = {
-            "key patches": Request("clip-vit-b-32:image", (Frames(local, keys),)),
-            "patches": Request("clip-vit-b-32:image", (Frames(whole, every),)),
-        }
+        looks = (Frames(local, keys), Frames(whole, every))
+        patches = [Request("clip-vit-b-32:image", (look,)) for look in looks]
         texts = [Request("clip-vit-b-32:text", (Text(words),)) for words in (BRIGHTNESS, NOISE)]
-        sources = (*patches.values(), *texts)
+        sources = (*patches, *texts)
         words = {name: Request(f"light-words:{name}", sources) for name in ("bns", "consistency")}
         motion = _quality.motion_request(extent, count=_quality.SECONDS)
         if only_features:
-            return {"spatial": spatial, "motion": motion, **patches, **words}
+            return {"spatial": spatial, "motion": motion, **words}
         scores = Request("lightvqa-plus:frame_scores", (spatial, motion, *words.values()))
-        return {"spatial": spatial, "motion": motion, **patches, **words, "scores": scores}
+        return {"scores": scores}
 
     def score(
         self, features: SampleFeatures, sample: Sample, options: Mapping[str, OptionValue]

@@ -112,21 +112,37 @@ def build(variant: str = "") -> CLIP:
 
 
 def checkpoint_to_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """OpenAI's layout, or that of transformers, to our names; unknown names stay as they are.
-
-    Raises:
-        KeyError: A tensor of OpenAI's layout is not there.
-    """
-    if not any(key.startswith("visual.") for key in checkpoint):
+    """OpenAI's layout, or that of transformers, to our names; unknown names stay as they are."""
+    if not _is_openai(checkpoint):
         return {f"clip.{key}": checkpoint[key] for key in checkpoint if key not in _HF_CONSTANTS}
-    rest = {key: value for key, value in checkpoint.items() if key not in _OPENAI_SIZES}
-    state = {ours: rest.pop(theirs) for theirs, ours in _openai_names().items()}
-    for theirs, ours in _TRANSPOSED.items():
-        state[ours] = rest.pop(theirs).T
+    state = {}
+    names = _openai_names()
+    attentions = _openai_attentions()
+    for key, value in checkpoint.items():
+        if key in names:
+            state[f"clip.{names[key]}"] = value
+        elif key in _TRANSPOSED:
+            state[f"clip.{_TRANSPOSED[key]}"] = value.T
+        elif key in attentions:
+            for part, name in zip(value.chunk(3), "qkv", strict=True):
+                state[f"clip.{attentions[key].format(name)}"] = part
+        elif key not in _OPENAI_SIZES:
+            state[key] = value
+    return state
+
+
+def published_names(checkpoint: Mapping[str, Any]) -> dict[str, str]:
+    """Our names to those in the file; query, key and value of OpenAI's layout share one."""
+    if not _is_openai(checkpoint):
+        return {f"clip.{key}": key for key in checkpoint}
+    names = {ours: theirs for theirs, ours in (_openai_names() | _TRANSPOSED).items()}
     for theirs, ours in _openai_attentions().items():
-        for part, name in zip(rest.pop(theirs).chunk(3), "qkv", strict=True):
-            state[ours.format(name)] = part
-    return {f"clip.{key}": value for key, value in state.items()} | rest
+        names |= {ours.format(letter): theirs for letter in "qkv"}
+    return {f"clip.{ours}": theirs for ours, theirs in names.items()}
+
+
+def _is_openai(checkpoint: Mapping[str, Any]) -> bool:
+    return any(key.startswith("visual.") for key in checkpoint)
 
 
 def _openai_names() -> dict[str, str]:

@@ -106,6 +106,12 @@ def checkpoint_to_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return {our_name(key): value for key, value in checkpoint.items()}
 
 
+def published_names(_checkpoint: Mapping[str, Any]) -> dict[str, str]:
+    """Our names to those in a file, where they differ."""
+    keys = [f"{layer}.{kind}" for layer in HEAD_LAYERS for kind in ("weight", "bias")]
+    return {our_name(key): key for key in keys}
+
+
 def our_name(key: str) -> str:
     """``head1.bias`` to ``fusion.head1.bias``: here ``head`` is what scores a video."""
     return f"fusion.{key}" if key.partition(".")[0] in HEAD_LAYERS else key

@@ -28,7 +28,10 @@ from aigve_models.lightvqa import (
     check_rows,
     checkpoint_to_state,
     fusion_layers,
+    published_names,
 )
+
+__all__ = ["LightVQAPlus", "build", "build_for", "published_names"]
 
 SPATIAL = 2 * WIDTHS[-1]
 """768 of the last stage, then 768 of the third."""
@@ -117,12 +120,17 @@ def build_for(
     if variant:
         build(variant)
     rest = {key: value for key, value in checkpoint.items() if key not in trunk_keys}
-    hidden, bottleneck = _checked_sizes(rest)
+    hidden, bottleneck = _checked_sizes(rest, [key for key in trunk_keys if key not in checkpoint])
     return LightVQAPlus(hidden, bottleneck), checkpoint_to_state(checkpoint)
 
 
-def _checked_sizes(tensors: Mapping[str, Any]) -> tuple[int, int]:
-    """Outputs of the first two layers of the head that these tensors are."""
+def _checked_sizes(tensors: Mapping[str, Any], missing: list[str]) -> tuple[int, int]:
+    """Outputs of the first two layers of the head that these tensors are.
+
+    Args:
+        tensors: All but the trunk's.
+        missing: Tensors of the trunk that are not there.
+    """
     shapes = {key: list(getattr(tensor, "shape", ())) for key, tensor in tensors.items()}
     hidden, bottleneck = ((shapes.get(f"{layer}.weight") or [0])[0] for layer in HEAD_LAYERS[:2])
     outputs = (hidden, bottleneck, 1)
@@ -132,7 +140,7 @@ def _checked_sizes(tensors: Mapping[str, Any]) -> tuple[int, int]:
     ):
         wanted |= {f"{layer}.weight": [rows, columns], f"{layer}.bias": [rows]}
     misfits = [f"{key} {shape}" for key, shape in shapes.items() if wanted.get(key) != shape]
-    missing = [key for key in wanted if key not in shapes]
+    missing = [*missing, *(key for key in wanted if key not in shapes)]
     if misfits or missing:
         layers = ", ".join(HEAD_LAYERS)
         raise ValueError(

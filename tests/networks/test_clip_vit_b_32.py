@@ -161,11 +161,13 @@ def test_layout_of_transformers_is_taken_too() -> None:
         "visual.transformer.resblocks.0.attn.in_proj_weight",
     ],
 )
-def test_a_missing_tensor_is_named(key: str) -> None:
+def test_a_missing_tensor_is_named(key: str, tmp_path: Path) -> None:
     checkpoint = openai_checkpoint()
     checkpoint["renamed"] = checkpoint.pop(key)
-    with pytest.raises(KeyError, match=key.replace(".", r"\.")):
-        checkpoint_to_state(checkpoint)
+    with pytest.raises(WeightsError) as caught:
+        load(checkpoint, CLIP, tmp_path)
+    assert f"1 missing: {key}\n" in caught.value.message
+    assert "1 unknown: renamed" in caught.value.message
 
 
 def test_another_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -175,7 +177,7 @@ def test_another_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as caught:
         load(checkpoint, CLIP, tmp_path)
     assert "1 unknown: visual.transformer.resblocks.12.ln_1.bias" in caught.value.message
-    assert "patch_embedding.weight (768, 3, 16, 16) instead of (768, 3, 32, 32)" in (
+    assert "visual.conv1.weight (768, 3, 16, 16) instead of (768, 3, 32, 32)" in (
         caught.value.message
     )
 

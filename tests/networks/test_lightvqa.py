@@ -205,7 +205,7 @@ def reshaped(state: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (missing, ["1 missing: fusion.head.bias"]),
+        (missing, ["1 missing: head.bias"]),
         (
             renamed,
             [
@@ -213,7 +213,7 @@ def reshaped(state: dict[str, Tensor]) -> None:
                 "1 unknown: layers.2.blocks.17.mlp.fc3.bias",
             ],
         ),
-        (reshaped, ["fusion.head.weight (1024, 4440) instead of (1024, 4112)"]),
+        (reshaped, ["1 of another shape: head.weight (1024, 4440) instead of (1024, 4112)"]),
     ],
 )
 def test_another_checkpoint_is_refused(tmp_path: Path, spoil: Spoil, says: list[str]) -> None:
