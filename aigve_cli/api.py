@@ -144,7 +144,7 @@ def evaluate(
         save_stats: Write the statistics of the reference videos to this file.
         output_dir: Where results, journal and features go.
         fresh: Do not go on with what an earlier run left.
-        keep_features: Keep the rows that set metrics read.
+        keep_features: Keep what networks gave for frames and clips, instead of scores only.
         strict: A video that fails makes the exit code 1.
         output: Where words for people go; None is silent.
 
@@ -298,7 +298,7 @@ def run_plan(
     finally:
         journal.close()
     report_failures(document, output)
-    if keep and not keep_features:
+    if keep and not keep_features and size:
         output.note(
             f"{output_dir / FEATURES} ({size / 1e6:.0f} MB) is kept: run again once the failed "
             "videos are replaced, and only they are decoded."

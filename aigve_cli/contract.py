@@ -338,6 +338,8 @@ class Score:
     """Sentences that a reader of the number should see."""
     reason: str | None = None
     """Why there is no number."""
+    by_choice: bool = False
+    """There is no number because none was asked for: that is no failure."""
 
     def __post_init__(self) -> None:
         # Plain floats: numpy's own cannot be written as JSON.
@@ -434,7 +436,12 @@ class Metric:
     def score(
         self, features: SampleFeatures, sample: Sample, options: Mapping[str, OptionValue]
     ) -> Score:
-        """The score of one video, or of one pair."""
+        """The score of one video, or of one pair.
+
+        It may depend on the features, the options, the sample's ``extra``, and its prompt if the
+        card's ``needs`` name it (else it is None), but not on the sample's name: the same content
+        has the same score under any.
+        """
         raise NotImplementedError
 
     def compare(

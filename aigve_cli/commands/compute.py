@@ -391,7 +391,7 @@ def compute(
         output.note(f"Annotations: {out_json}")
     if dry_run:
         plan = resolve_plan(plan, fetch=False).plan
-        rows = setup.describe_plan(plan, output_dir, output)
+        rows = setup.describe_plan(plan, output_dir, output, keep_features=keep_features)
         output.rows(rows, PLAN_COLUMNS, format_)
         return
     try:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aigve_cli.commands.compute import FormatOption
+from aigve_cli.config import CONFIG, Config, environment_models
 from aigve_cli.output import Column, Output
 
 if TYPE_CHECKING:
@@ -49,7 +52,12 @@ def list_metrics(
     found = registry()
     for warning in found.warnings:
         output.warn(warning)
-    policy = weights_policy()
+    config: Config = ctx.meta.get(CONFIG, Config())
+    folder = os.environ.get("AIGVE_WEIGHTS_DIR") or config.options.get("weights_dir")
+    policy = weights_policy(
+        weights_dir=Path(folder) if folder else None,
+        custom={**config.models, **environment_models()},
+    )
     rows = []
     for name, metric in found.metrics.items():
         card = metric.card

@@ -67,6 +67,8 @@ class VideoRecord:
     """Whether the facts count every frame, or only those that were asked for."""
     codec: str = ""
     features: Mapping[str, StoredRows] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """By feature key, why a network could not take this video."""
 
 
 @dataclass(frozen=True)
@@ -140,10 +142,13 @@ class Journal:
         self._lock.release()
 
     def has_rows(self, record: VideoRecord, wanted: Mapping[str, Indices]) -> bool:
-        """Whether all wanted units, by feature key, are stored for a video."""
+        """Whether all wanted units, by feature key, are stored for a video, or cannot be had."""
         return all(
-            key in record.features
-            and set(map(tuple, units.tolist())) <= set(record.features[key].units)
+            key in record.refused
+            or (
+                key in record.features
+                and set(map(tuple, units.tolist())) <= set(record.features[key].units)
+            )
             for key, units in wanted.items()
         )
 
@@ -161,7 +166,8 @@ class Journal:
         with _disk(self.folder):
             for key, (units, values) in rows.items():
                 features[key] = self._append(key, units, values)
-            record = replace(record, features=features)
+            refused = {**(earlier.refused if earlier else {}), **record.refused}
+            record = replace(record, features=features, refused=refused)
             self._write(_video_to_line(record))
         self.videos[record.content] = record
         return record
@@ -346,6 +352,7 @@ def _video_to_line(record: VideoRecord) -> dict[str, Any]:
         "facts": asdict(record.facts) if record.facts else None,
         "whole": record.whole,
         "codec": record.codec,
+        "refused": dict(record.refused),
         "features": {
             key: {
                 "offset": rows.offset,
@@ -365,6 +372,7 @@ def _line_to_video(line: Mapping[str, Any]) -> VideoRecord:
         facts=VideoFacts(**line["facts"]) if line["facts"] else None,
         whole=line["whole"],
         codec=line["codec"],
+        refused=line.get("refused", {}),
         features={
             sys.intern(key): StoredRows(
                 rows["offset"], tuple(rows["shape"]), _freeze(rows["units"])

@@ -196,6 +196,7 @@ class Looker:
         if inspected.content in claimed:
             return None  # the same content is being decoded under another name
         claimed.add(inspected.content)
+        inspected = self._known(inspected)
         if stored := self._stored(work, inspected):
             self.counts.reused += stored.status == "ok"
             return None
@@ -206,9 +207,12 @@ class Looker:
         stored = self._journal.videos.get(inspected.content)
         if stored is None or stored.status != "ok":
             return stored
-        # A decoder may give fewer frames than a scan has counted packets: it knows better.
-        facts = stored.facts if stored.whole else inspected.facts
-        return stored if self.wanted(work, replace(inspected, facts=facts)).nothing else None
+        return stored if self.wanted(work, inspected).nothing else None
+
+    def _known(self, inspected: Inspected) -> Inspected:
+        """With what an earlier look has found: a decoder counts better than a scan of packets."""
+        stored = self._journal.videos.get(inspected.content)
+        return replace(inspected, facts=stored.facts) if stored and stored.whole else inspected
 
     def _job(self, path: Path, wanted: Wanted) -> DecodeJob:
         frames = (max(unit) for wish in wanted.wishes.values() for unit in wish.units)
@@ -278,6 +282,7 @@ class Looker:
             problem = inspected.problem
             record = VideoRecord(inspected.content, status=problem.status, reason=problem.message)
             return Looked(record)
+        inspected = self._known(inspected)
         if stream is None:
             if stored := self._stored(work, inspected):
                 return Looked(stored)
@@ -332,35 +337,42 @@ class Looker:
         for leaf, wish in found.wishes.items():
             if leaf not in wanted.wishes or not wanted.wishes[leaf].units.issuperset(wish.units):
                 raise _MiscountedError(facts)
-        stored = {
-            key: _stored_rows(rows, request, units, facts)
-            for key, (request, units) in found.stored.items()
-        }
-        fresh = {request: _fresh_rows(rows, request, facts) for request in found.fresh}
-        record = VideoRecord(inspected.content, facts=facts, whole=whole, codec=decoded.codec)
+        stored: dict[str, tuple[Indices, Floats]] = {}
+        refused: dict[str, str] = {}
+        for key, (request, units) in found.stored.items():
+            gathered = _gathered(rows, request, None if is_head(request) else units, facts)
+            if isinstance(gathered, AigveError):
+                refused[key] = gathered.message
+            else:
+                stored[key] = units, gathered
+        fresh = {request: _gathered(rows, request, None, facts) for request in found.fresh}
+        record = VideoRecord(
+            inspected.content, facts=facts, whole=whole, codec=decoded.codec, refused=refused
+        )
         return Looked(self._journal.add_video(record, stored), fresh)
 
 
-def _stored_rows(
-    rows: VideoRows, request: Request, units: Indices, facts: VideoFacts
-) -> tuple[Indices, Floats]:
-    try:
-        if is_head(request):
-            return units, rows.gather(request, lambda frames: frames.sampling.units(facts))
-        return units, rows.gather(request, lambda _frames: units)
-    except AigveError as error:
-        if isinstance(error, SetupError):
-            raise
-        raise VideoError(error.message) from error
+def _gathered(
+    rows: VideoRows, request: Request, units: Indices | None, facts: VideoFacts
+) -> Floats | AigveError:
+    """The rows of a request, or why a network cannot take this video: that costs no other metric.
 
+    Args:
+        rows: What the networks gave.
+        request: What is wanted of it.
+        units: Of which units; None takes those of each look's own sampling.
+        facts: Of the video.
+    """
 
-def _fresh_rows(rows: VideoRows, request: Request, facts: VideoFacts) -> Floats | AigveError:
+    def units_of(frames: Frames) -> Indices:
+        return frames.sampling.units(facts) if units is None else units
+
     try:
-        return rows.gather(request, lambda frames: frames.sampling.units(facts))
+        return rows.gather(request, units_of)
     except SetupError:
         raise
     except AigveError as error:
-        return error  # it costs this metric its score, and nothing else
+        return error
 
 
 def _units(sampling: Sampling, facts: VideoFacts | None) -> Indices:

@@ -47,6 +47,27 @@ def load_network(
     Raises:
         WeightsError: The file is no checkpoint, or its keys or shapes are not the network's.
     """
+    network, state = _checked(card, located, variant)
+    network.load_state_dict(state, strict=True)
+    network.eval().requires_grad_(False)
+    fold_batch_norms(network)
+    _lay_channels_last(network)
+    return network.to(device)
+
+
+def check_network(card: NetworkCard, located: Located, variant: str = "") -> None:
+    """Whether weights can be loaded, without keeping them.
+
+    Raises:
+        WeightsError: As :func:`load_network`.
+    """
+    _checked(card, located, variant)
+
+
+def _checked(
+    card: NetworkCard, located: Located, variant: str
+) -> tuple[torch.nn.Module, Mapping[str, Any]]:
+    """The network and the state that fits it."""
     module = importlib.import_module(card.module)
     checkpoint = _read_checkpoint(located.path, card)
     # A network of which only the checkpoint tells the sizes is built after it is read.
@@ -70,11 +91,7 @@ def load_network(
     own = {names.get(key, key): tensor for key, tensor in network.state_dict().items()}
     given = {names.get(key, key): tensor for key, tensor in state.items()}
     _check_state(own, given, card=card, path=located.path)
-    network.load_state_dict(state, strict=True)
-    network.eval().requires_grad_(False)
-    fold_batch_norms(network)
-    _lay_channels_last(network)
-    return network.to(device)
+    return network, state
 
 
 def checkpoint_network(path: Path, names: Sequence[str]) -> str:

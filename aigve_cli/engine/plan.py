@@ -15,15 +15,17 @@ from aigve_cli.contract import (
     Metric,
     Option,
     OptionValue,
+    Prompt,
     Request,
+    Sample,
     Sampling,
     Source,
+    Text,
     VideoFacts,
     View,
 )
 from aigve_cli.errors import UsageError, unknown_name
 from aigve_cli.registry import Registry
-from aigve_cli.video.views import view_to_text
 from aigve_cli.weights import network_card
 
 Settings = Mapping[str, Mapping[str, str | OptionValue]]
@@ -197,15 +199,41 @@ def plan_metric(
                     unused.append(f"{requested}.{option}={value}")
     options = read_options(name, metric.card.options, given)
     requests = metric.requests(options, extent)
-    for request in requests.values():
-        for frames in request_frames(request):
+    for asked in requests.values():
+        for request in _with_inner(asked):
+            _check_sources(name, request)
+        for frames in request_frames(asked):
             _check_length(requested, frames.sampling)
-    return PlannedMetric(requested, name, metric, options, requests, why, unused=tuple(unused))
+    planned = PlannedMetric(requested, name, metric, options, requests, why, unused=tuple(unused))
+    for request in requests.values():
+        if planned.reads_stored_rows and not has_units(request):
+            raise UsageError(
+                f"The metric '{name}' asks for {request.output}: rows without a frame or clip of "
+                "their own are not stored, as sets and pairs need them to be."
+            )
+    return planned
 
 
 def _holds_for(option: Option | None, value: str | OptionValue) -> bool:
     """Whether a value that was set for another metric means something here."""
     return option is not None and (not option.choices or value in option.choices)
+
+
+def _check_sources(metric: str, request: Request) -> None:
+    """Refuse what no producer could be given, before anything is decoded."""
+    kinds = {type(source) for source in request.sources}
+    frames = request_frames(request)
+    problem = ""
+    if Prompt in kinds:
+        problem = "prompts cannot be read by a producer yet"
+    elif kinds & {Frames, Text} and len(request.sources) != 1:
+        problem = "frames and texts are looked at alone; a head takes the rows of several requests"
+    elif is_head(request) and kinds != {Request}:
+        problem = "a head reads the rows of other requests"
+    elif len({look.role for look in frames}) > 1:
+        problem = "the generated and the reference video cannot be looked at in one request"
+    if problem:
+        raise UsageError(f"The metric '{metric}' asks for {request.output}: {problem}.")
 
 
 def _check_length(metric: str, sampling: Sampling) -> None:
@@ -361,7 +389,8 @@ def request_key(request: Request, weights: Mapping[str, str]) -> str:
 
 def _describe(source: Source, weights: Mapping[str, str]) -> object:
     if isinstance(source, Frames):
-        return {"view": view_to_text(source.view)}
+        # In full: the text of a view rounds its numbers.
+        return {"view": repr(source.view)}
     if isinstance(source, Request):
         single = isinstance(source.sources[0], Frames) and not takes_clips(source.producer)
         return {
@@ -385,9 +414,9 @@ def score_key(
     planned: PlannedMetric,
     weights: Mapping[str, str],
     content: Mapping[str, str | None],
-    prompt: str | None,
+    sample: Sample,
 ) -> str:
-    """What a stored score depends on: metric, version, options, requests, contents, prompt."""
+    """What a stored score depends on: the metric as planned, contents, prompt and extra."""
     text = json.dumps(
         {
             "metric": planned.name,
@@ -402,8 +431,10 @@ def score_key(
             },
             # A video's own score does not change with the reference that lies beside it.
             "content": content["generated"] if planned.roles() == {"generated"} else dict(content),
-            "prompt": prompt if "prompt" in planned.metric.card.needs else None,
+            "prompt": sample.prompt if "prompt" in planned.metric.card.needs else None,
+            "extra": dict(sample.extra),
         },
         sort_keys=True,
+        default=repr,
     )
     return hashlib.sha256(text.encode()).hexdigest()[:32]

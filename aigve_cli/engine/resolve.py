@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from aigve_cli.engine.networks import check_network
 from aigve_cli.engine.plan import PlannedMetric, Producer, plan_metric, request_producers
 from aigve_cli.engine.setup import Plan
-from aigve_cli.errors import MissingWeightsError
+from aigve_cli.errors import MissingWeightsError, WeightsError
 from aigve_cli.weights import Located, find_weights, locate_weights, network_card
 
 KEPT = "an unfinished run in this folder began with it."
@@ -46,7 +47,9 @@ def resolve_plan(
     search = _Search(plan, fetch)
     metrics = [_resolve(plan, planned, earlier or {}, search) for planned in plan.metrics]
     if all(planned.missing for planned in metrics):
-        raise _merged(list(search.missing.values()))
+        if search.missing:
+            raise _merged(list(search.missing.values()))
+        raise WeightsError("\n".join(planned.missing for planned in metrics))
     used = {network for planned in metrics for network in _networks(planned) if not planned.missing}
     located = {n.checkpoint: here for n, here in search.found.items() if here and n in used}
     return Resolved(replace(plan, metrics=metrics), located)
@@ -64,7 +67,7 @@ def _resolve(
         return _instead(plan, planned, sibling, KEPT, search)
     problem = search.problem_of(planned)
     if problem is None:
-        return planned
+        return _if_it_can_be_built(plan, planned, search)
     # A run that began with the published network cannot go on with another.
     if sibling and choice == planned.name:
         raise MissingWeightsError(
@@ -74,8 +77,24 @@ def _resolve(
     if plan.policy.mode == "standard":
         raise problem
     if not sibling:
-        return replace(planned, missing=problem.short)
+        return replace(planned, missing=f"{problem.short} {problem.where}".strip())
     return _instead(plan, planned, sibling, problem.short, search)
+
+
+def _if_it_can_be_built(plan: Plan, planned: PlannedMetric, search: _Search) -> PlannedMetric:
+    """The metric, or why its checkpoint is of a network that nobody can build."""
+    producers = set().union(*(request_producers(r) for r in planned.requests.values()))
+    for producer in sorted(producers):
+        here = search.found.get(producer._replace(variant=""))
+        card = network_card(producer.name)
+        if card.settled_by_weights and here is not None:
+            try:
+                check_network(card, here, producer.variant)
+            except WeightsError as error:
+                if plan.policy.mode == "standard" or len(plan.metrics) == 1:
+                    raise
+                return replace(planned, missing=error.message)
+    return planned
 
 
 def _instead(
@@ -148,7 +167,7 @@ def _merged(problems: list[MissingWeightsError]) -> MissingWeightsError:
         return problems[0]
     return MissingWeightsError(
         "\n".join(f"{problem.message} {problem.where}".strip() for problem in problems),
-        short=" ".join(problem.short for problem in problems),
+        short=" ".join(f"{problem.short} {problem.where}".strip() for problem in problems),
         hint="Put the files under these names into a folder for --weights-dir, or name each with "
         "--model NETWORK=PATH. `aigve list-metrics` shows what is here.",
     )

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from aigve_cli.contract import Request
     from aigve_cli.engine.saved_statistics import SavedStatistics
 
-SHORT = "short: "
-"""How the note of a video begins of which something was looked at twice."""
+HELD = "held at the end: "
+"""How the note of a video begins whose last frame or clip was looked at more than once."""
 
 
 class Run:
@@ -128,12 +128,13 @@ class Run:
         self, planned: PlannedMetric, sample: Sample, content: Mapping[str, str | None]
     ) -> Mapping[str, Any] | None:
         """The journalled score of a sample, or of another one with the same content."""
-        key = score_key(planned, self._weights, content, sample.prompt)
+        key = score_key(planned, self._weights, content, sample)
         for name in (sample.name, self._scored_with.get(str(content["generated"]))):
             record = self.journal.sample(name) if name else None
             known = record.scores.get(planned.name) if record else None
             # A reason may have passed: a decoder that hung, a plugin that was mended.
-            if known and known["key"] == key and not known.get("reason"):
+            settled = known and (not known.get("reason") or known.get("by_choice"))
+            if known and settled and known["key"] == key:
                 return known
         return None
 
@@ -151,12 +152,16 @@ class Run:
         for planned in self.planned:
             if not planned.metric.scores_videos() or planned.name in scores:
                 continue
-            known = self._known_score(planned, sample, content)
+            # What can no longer be read has no score, whatever an earlier look gave.
+            readable = generated.status == "ok"
+            known = self._known_score(planned, sample, content) if readable else None
             if known is None:
-                key = score_key(planned, self._weights, content, sample.prompt)
+                key = score_key(planned, self._weights, content, sample)
                 score = self._score(planned, sample, generated, reference)
                 known = {"key": key, **score_to_json(score)}
             scores[planned.name] = known
+        # Those of metrics that this run leaves out are kept for one that does not.
+        scores = {**(earlier.scores if earlier else {}), **scores}
         if earlier is None or dict(earlier.scores) != scores:
             self.journal.add_sample(SampleRecord(sample.name, scores))
         self._scored_with.setdefault(generated.content, sample.name)
@@ -193,23 +198,27 @@ class Run:
             )
             theirs = self._features(planned, reference, "reference") if reference else None
             features = SampleFeatures(ours, theirs, generated.facts)
-            score = planned.metric.score(features, sample, planned.options)
-            again = self._repeats(planned, generated) if score.values else None
-            return replace(score, notes=(*score.notes, again)) if again else score
+            seen = sample if "prompt" in needs else replace(sample, prompt=None)
+            score = planned.metric.score(features, seen, planned.options)
+            held = self._held(planned, generated) if score.values else None
+            return replace(score, notes=(*score.notes, held)) if held else score
 
         return guarded(planned, compute)
 
     @staticmethod
-    def _repeats(planned: PlannedMetric, record: VideoRecord) -> str | None:
-        """How much of what was looked at is there twice because the video is short, or None."""
+    def _held(planned: PlannedMetric, record: VideoRecord) -> str | None:
+        """What was looked at again because it was the last, or None."""
         assert record.facts is not None
+        held: dict[str, None] = {}
         for request in planned.requests.values():
             for frames in request_frames(request):
                 units = frames.sampling.units(record.facts)
-                if again := len(units) - len({tuple(unit) for unit in units.tolist()}):
+                same = (units == units[-1]).all(axis=1)[::-1]
+                again = len(units) - 1 if same.all() else int(same.argmin()) - 1
+                if again:
                     what = "frames" if units.shape[1] == 1 else "clips"
-                    return f"{SHORT}{again} of {len(units)} {what} are its last one again"
-        return None
+                    held[f"{again} of {len(units)} {what}"] = None
+        return f"{HELD}{', '.join(held)} are the last again" if held else None
 
     def _fresh_features(self, planned: PlannedMetric, sample: Sample) -> dict[str, Any]:
         assert sample.generated is not None
@@ -218,15 +227,15 @@ class Run:
 
     def _features(self, planned: PlannedMetric, record: VideoRecord, role: str) -> dict[str, Any]:
         assert record.facts is not None
-        return {
-            name: self.journal.rows(
-                record.content,
-                request_key(request, self._weights),
-                request_sampling(request).units(record.facts),
-            )
-            for name, request in planned.requests.items()
-            if for_role(request, role)
-        }
+        features = {}
+        for name, request in planned.requests.items():
+            if for_role(request, role):
+                key = request_key(request, self._weights)
+                if why := record.refused.get(key):
+                    raise AigveError(why)
+                units = request_sampling(request).units(record.facts)
+                features[name] = self.journal.rows(record.content, key, units)
+        return features
 
     def set_of(self, planned: PlannedMetric, role: str) -> StoredSet:
         """The members of a set that a metric can use: readable, and long enough for its units."""
@@ -253,6 +262,9 @@ class Run:
         """Why a readable video has nothing that a metric could look at, or None."""
         assert record.facts is not None
         for request in planned.requests.values():
+            why = record.refused.get(request_key(request, self._weights))
+            if why and for_role(request, role) and planned.reads_stored_rows:
+                return why
             for frames in request_frames(request):
                 looked = frames.role in (role, "each")
                 if looked and not len(frames.sampling.units(record.facts)):
@@ -276,18 +288,20 @@ class Run:
                 record = self.records[sample.generated]
                 scored.append((record.content, sample.name, score, record))
         if not scored:
-            return Score.missing(self._why_none(planned)), []
+            return self._no_score(planned), []
         # By content, so that the names of files do not change a bootstrap.
         scored.sort(key=lambda entry: entry[:2])
         scores = [score for _, _, score, _ in scored]
         summary = guarded(planned, lambda: planned.metric.summarise(scores))
         return summary, [record for _, _, _, record in scored]
 
-    def _why_none(self, planned: PlannedMetric) -> str:
-        scores = [self.sample_score(planned, sample) for sample in self.samples]
-        reasons = {score.reason for score in scores if score}
+    def _no_score(self, planned: PlannedMetric) -> Score:
+        scores = [s for sample in self.samples if (s := self.sample_score(planned, sample))]
+        reasons = {score.reason for score in scores}
         common = f": {reasons.pop()}" if len(reasons) == 1 else ""
-        return f"no video could be scored{common}"
+        if scores and all(score.by_choice for score in scores):
+            return scores[0]
+        return Score.missing(f"no video could be scored{common}")
 
     def padded(self, planned: PlannedMetric, record: VideoRecord, role: str) -> int:
         """Frames that a metric has looked at and that the video does not have.

@@ -34,6 +34,7 @@ def score_to_json(score: Score) -> dict[str, Any]:
         "details": dict(score.details),
         "notes": list(score.notes),
         "reason": score.reason,
+        "by_choice": score.by_choice,
     }
     return {name: value for name, value in fields.items() if value}
 
@@ -47,4 +48,5 @@ def json_to_score(stored: Mapping[str, Any]) -> Score:
         details=stored.get("details", {}),
         notes=tuple(stored.get("notes", ())),
         reason=stored.get("reason"),
+        by_choice=stored.get("by_choice", False),
     )

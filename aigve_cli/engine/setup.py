@@ -78,10 +78,10 @@ class Plan:
         """The distinct requests of all metrics."""
         return {request for planned in self.computed for request in planned.requests.values()}
 
-    def disk_bytes(self) -> int | None:
+    def disk_bytes(self, *, keep: bool = False) -> int | None:
         """At most so much disk for rows until the run ends; None if lengths must be read first."""
         total = 0
-        for request in {r for p in self.computed for r in p.stored_requests()}:
+        for request in {r for p in self.computed for r in p.stored_requests(keep=keep)}:
             frames = request_frames(request)[0]
             if frames.sampling.limit is None:
                 return None
@@ -189,7 +189,7 @@ def announce_plan(plan: Plan, output: Output, precision: str = "fp32") -> list[s
             )
         if planned.missing:
             warnings.append(f"{planned.name} has no number: {planned.missing}")
-    if plan.extent.pad:
+    if plan.extent.pad and any(f.sampling.pads for r in plan.requests for f in request_frames(r)):
         warnings.append(
             "--pad counts black frames behind the end of short videos: values are comparable "
             "only with runs that pad the same way."
@@ -212,7 +212,9 @@ def with_dataset(plan: Plan, dataset: Dataset) -> Plan:
     return replace(plan, dataset=dataset)
 
 
-def describe_plan(plan: Plan, output_dir: Path, output: Output) -> list[dict[str, Any]]:
+def describe_plan(
+    plan: Plan, output_dir: Path, output: Output, *, keep_features: bool = False
+) -> list[dict[str, Any]]:
     """What a run would do, a row a metric; the rest in words to ``output``."""
     for line in plan.dataset.describe():
         output.note(line)
@@ -223,7 +225,7 @@ def describe_plan(plan: Plan, output_dir: Path, output: Output) -> list[dict[str
         entry = card.entry(tag)
         absent = f"not here: {entry.file} is fetched when the run begins, {entry.size_text}"
         output.note(f"{name}: {here.path} ({here.origin})" if here else f"{name}: {absent}")
-    size = plan.disk_bytes()
+    size = plan.disk_bytes(keep=keep_features)
     words = "features of an unknown size" if size is None else f"{size / 1e6:.0f} MB of features"
     stored = words if size != 0 else "scores only"
     free = f"{_free_disk(output_dir) / 1e9:.0f} GB are free"

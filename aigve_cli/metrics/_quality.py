@@ -16,7 +16,7 @@ SECONDS = 8
 
 Light-VQA looks at no more.
 """
-CLIP_FRAMES = 32
+MOTION_FRAMES = 32
 IMAGENET = Normalise(
     (0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255)
 )
@@ -33,7 +33,7 @@ def motion_request(extent: Extent, *, count: int | None = None) -> Request:
         extent: How much of each video was asked for.
         count: Seconds at most; None takes all.
     """
-    clips = within(extent, EverySecond(CLIP_FRAMES, count))
+    clips = within(extent, EverySecond(MOTION_FRAMES, count))
     return Request("slowfast-r50:features", (Frames(KINETICS_VIEW, AtLeast(SECONDS, clips)),))
 
 

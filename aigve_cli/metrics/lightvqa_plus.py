@@ -52,6 +52,8 @@ NOISE = tuple(
 WHY_NO_SCORE = (
     "output=features: everything up to the fusion head was made, --keep-features keeps it"
 )
+LEAST_VARYING = 2 * KEY_FRAMES
+STEADY = f"fewer than {LEAST_VARYING} frames: brightness counts as steady where it cannot be told"
 NOT_PROVEN = "not proven: the order of the fusion head's inputs is that of Light-VQA"
 
 
@@ -90,6 +92,8 @@ class LightVqaPlus(Metric):
             "Patches are normalised once; motion is that of 8 clips with trained batch norms; "
             "brightness consistency is taken over frames (the wrapper in AIGVE_Tool differs in all "
             "of these).",
+            "Videos of fewer than 16 frames, whose brightness consistency is not defined at every "
+            "scale, count as of steady brightness there.",
         ),
         licence="none stated (weights of lightvqa-plus), MIT (weights of clip-vit-b-32), "
         "Apache-2.0 (weights of slowfast-r50)",
@@ -116,14 +120,15 @@ class LightVqaPlus(Metric):
         if only_features:
             return {"spatial": spatial, "motion": motion, **words}
         scores = Request("lightvqa-plus:frame_scores", (spatial, motion, *words.values()))
-        return {"scores": scores}
+        return {"scores": scores, "patches": patches[1]}
 
     def score(
         self, features: SampleFeatures, sample: Sample, options: Mapping[str, OptionValue]
     ) -> Score:
         """The mean over key frames."""
         if options["output"] == "features":
-            return Score.missing(WHY_NO_SCORE)
+            return Score(reason=WHY_NO_SCORE, by_choice=True)
         rows = features.generated["scores"]
         score = _quality.rows_to_score("lightvqa-plus", rows, curve="key frame")
-        return replace(score, notes=(NOT_PROVEN,))
+        short = len(features.generated["patches"]) < LEAST_VARYING
+        return replace(score, notes=(NOT_PROVEN, STEADY) if short else (NOT_PROVEN,))

@@ -79,11 +79,11 @@ def write_document(plan: Plan, document: Mapping[str, Any], folder: Path) -> Non
 
 def document_to_exit_code(document: Mapping[str, Any], *, strict: bool) -> int:
     """0 all done, 1 nothing could be scored (or ``strict``), 3 partial."""
-    numbers = [record["value"] for record in document["results"]]
+    numbers = [record["value"] for record in document["results"] if not record["by_choice"]]
     if not document["dataset"]["generated"]:
         # Only the statistics of a reference set were wanted.
         return EXIT_PARTIAL if document["counts"]["failed"] else EXIT_DONE
-    if all(value is None for value in numbers):
+    if numbers and all(value is None for value in numbers):
         return EXIT_FAILED
     complete = (
         None not in numbers

@@ -14,7 +14,7 @@ from aigve_cli import __version__
 from aigve_cli.contract import Extent, Request, Sample, Score
 from aigve_cli.engine.journal import VideoRecord
 from aigve_cli.engine.plan import PlannedMetric, request_frames, request_producers
-from aigve_cli.engine.run import SHORT, Run
+from aigve_cli.engine.run import HELD, Run
 from aigve_cli.video.ffmpeg import ffmpeg_version
 from aigve_cli.video.views import view_to_text
 from aigve_cli.weights import Located
@@ -77,7 +77,7 @@ def metric_records(
     else:
         score, records = run.summarise(planned)
         ours = _side(run, planned, "generated", records)
-    sides = [] if any(note.startswith(SHORT) for note in score.notes) else [ours, theirs]
+    sides = [] if any(note.startswith(HELD) for note in score.notes) else [ours, theirs]
     notes = [*score.notes, *_said_of_all(planned, precision, *sides)]
     return [
         {
@@ -96,6 +96,7 @@ def metric_records(
             "notes": notes,
             "details": {k: v for k, v in score.details.items() if k != "interval95"},
             "reason": _reason(score, value.name),
+            "by_choice": score.by_choice,
         }
         for value in planned.metric.card.values
     ]
@@ -271,7 +272,7 @@ def _excluded(run: Run, planned: PlannedMetric, sample: Sample) -> str | None:
             reasons.append(f"{role}: {why}")
     if not planned.metric.compares_sets() and not reasons:
         score = run.sample_score(planned, sample)
-        reasons += [score.reason] if score and score.reason else []
+        reasons += [score.reason] if score and score.reason and not score.by_choice else []
     return "; ".join(reasons) or None
 
 

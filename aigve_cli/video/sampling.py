@@ -172,8 +172,8 @@ class EverySecond:
     """What begins with each whole second of a video, by its frame rate in whole numbers.
 
     The rate is rounded to the nearest whole number of frames a second, as SimpleVQA's loader
-    (sunwei925/SimpleVQA 017edda) reads it; a last part of a second has no unit of its own, but a
-    video that is shorter than a second has one.
+    (sunwei925/SimpleVQA 017edda) reads it, and to 1 at least, where that fails. A last part of a
+    second has no unit of its own, but a video that is shorter than a second has one.
 
     Attributes:
         length: Frames in a unit; behind the end the last frame stands still.
@@ -195,9 +195,9 @@ class EverySecond:
 
     def units(self, facts: VideoFacts) -> Indices:
         """int64 [seconds, length]; none for a video that states no frame rate."""
-        rate = round(facts.fps)
-        if rate < 1 or facts.frames < 1:
+        if facts.fps <= 0 or facts.frames < 1:
             return np.zeros((0, self.length), np.int64)
+        rate = max(1, round(facts.fps))
         seconds = max(1, facts.frames // rate)
         if self.count is not None:
             seconds = min(seconds, self.count)

@@ -79,6 +79,8 @@ class NetworkCard:
     paper: str = ""
     source: str = ""
     licence: str = ""
+    settled_by_weights: bool = False
+    """Whether only a checkpoint tells how the network is built, if it can be built at all."""
     default_weights: str = ""
     """A tag of ``weights``; empty for a function."""
     weights: Mapping[str, WeightsEntry] = field(default_factory=dict)
@@ -203,6 +205,7 @@ _CARD_KEYS: Mapping[str, type] = {
     "paper": str,
     "source": str,
     "licence": str,
+    "settled_by_weights": bool,
     "default_weights": str,
     "weights": dict,
 }

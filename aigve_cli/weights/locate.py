@@ -134,6 +134,9 @@ def weights_status(
         UsageError: The network has no weights, or not this tag.
     """
     entry = card.entry(tag)
+    if card.name in policy.custom:
+        named = policy.custom[card.name]
+        return "here" if (named / entry.file if named.is_dir() else named).is_file() else "missing"
     if _packaged_file(entry) is not None:
         return "embedded"
     folders = [policy.weights_dir] if policy.weights_dir else []

@@ -145,8 +145,8 @@ def _checked_sizes(tensors: Mapping[str, Any], missing: list[str]) -> tuple[int,
         layers = ", ".join(HEAD_LAYERS)
         raise ValueError(
             f"the head of Light-VQA+ is known only as the linear layers {layers} with {INPUTS} "
-            f"inputs; {_listed('does not fit', misfits)}; {_listed('missing', missing)}; variant "
-            f"'{TRUNK}' takes the trunk alone"
+            f"inputs; {_listed('does not fit', misfits)}; {_listed('missing', missing)}; "
+            "--set lightvqa-plus.output=features needs its trunk alone"
         )
     return hidden, bottleneck
 

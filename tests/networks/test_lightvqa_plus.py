@@ -143,7 +143,7 @@ def test_head_follows_from_its_shapes(hidden: int, bottleneck: int) -> None:
         ({"hvs.weight": [3, 2]}, r"1 does not fit: hvs\.weight \[3, 2\]; 0 missing"),
         ({"head.weight": [32, 4112]}, r"1 does not fit: head\.weight \[32, 4112\]; 0 missing"),
         ({"head1.weight": [16, 33]}, r"1 does not fit: head1\.weight \[16, 33\]"),
-        ({"head2.bias": None}, r"0 does not fit; 1 missing: head2\.bias; variant 'trunk' takes"),
+        ({"head2.bias": None}, r"0 does not fit; 1 missing: head2\.bias; --set lightvqa-plus"),
         (
             {f"cross.{i}": [i] for i in range(12)},
             r"12 does not fit: cross\.0 \[0\], .*cross\.9 \[9\], … and 2 more",

@@ -174,7 +174,7 @@ def video(frames, fps):
         (3, 25.0, [0]),  # less than a second is one
         (0, 25.0, []),
         (40, 0.0, []),
-        (40, 0.4, []),
+        (4, 0.4, [0, 1, 2, 3]),
     ],
 )
 def test_every_second(frames, fps, starts):
