@@ -5,7 +5,7 @@
 Prints markdown. `--quick` takes small inputs and one round, `--full` adds a Fréchet distance of
 10,000 rows (minutes). Run it in the project's environment, with its test dependencies (OpenCV).
 The benchmarks are `fused`, `frechet`, `memory`, `startup`, `decode`, `prefetch`, `resize`,
-`forward`, `many`, `networks`, `peers` and `published`. Real clips are decoded too where
+`forward`, `many`, `networks`, `peers`, `published` and `quality`. Real clips are decoded too where
 `AIGVE_TEST_MEDIA` names a folder of them.
 """
 
@@ -23,6 +23,7 @@ from pathlib import Path
 import measure
 from measure import Rows, aigve, cpu, interleaved, mb, script, table, wall
 from peers import beside_peers, five_metrics
+from quality import quality_networks
 
 METRICS = ("fid-lite0", "is-lite0", "kid-lite0", "fvd-lite0")
 PARTIAL = (0, 1, 3)
@@ -301,9 +302,15 @@ def published(setting: Setting) -> str:
     return five_metrics(setting.folder, pairs=pairs, frames=32, rounds=setting.rounds)
 
 
+def quality(setting: Setting) -> str:
+    """Video quality metrics in one run, beside a run each and beside a plain loader."""
+    size = {"videos": 1, "frames": 33} if setting.quick else {"videos": 2, "frames": 81}
+    return quality_networks(setting.folder, vgg_of=27, rounds=setting.rounds, **size)
+
+
 FUNCTIONS = (
     *(fused, frechet, memory, startup, decode, prefetch, resize, forward, many),
-    *(networks, peers, published),
+    *(networks, peers, published, quality),
 )
 BENCHMARKS: dict[str, Callable[[Setting], str]] = {
     function.__name__: function for function in FUNCTIONS

@@ -96,7 +96,7 @@ def document_to_exit_code(document: Mapping[str, Any], *, strict: bool) -> int:
 
 
 def report_failures(document: Mapping[str, Any], output: Output) -> None:
-    """Say which videos failed or were too short, and why."""
+    """Say which videos failed, or were of no use to a metric, and why."""
     failed = records.failures(document["videos"])
     if failed:
         output.warn(f"{len(failed)} video{'s' * (len(failed) > 1)} failed:")
@@ -104,14 +104,16 @@ def report_failures(document: Mapping[str, Any], output: Output) -> None:
             output.warn(f"  {path}: {reason}")
         if len(failed) > FAILURES_SHOWN:
             output.warn(f"  and {len(failed) - FAILURES_SHOWN} more, all in results.json")
-    short: dict[str, list[str]] = {}
+    unused: dict[str, list[tuple[str, str]]] = {}
     for entry in document["videos"]:
+        if any(file and file.get("reason") for file in (entry["generated"], entry["reference"])):
+            continue  # said above
         for metric, why in entry["excluded"].items():
-            if "too short" in why:
-                short.setdefault(metric, []).append(entry["sample"])
-    for metric, names in short.items():
+            unused.setdefault(metric, []).append((entry["sample"], why))
+    for metric, videos in unused.items():
+        name, why = videos[0]
         output.warn(
-            f"{metric}: {len(names)} video{'s' * (len(names) > 1)} too short, first: {names[0]}"
+            f"{metric}: {len(videos)} video{'s' * (len(videos) > 1)} not used, first: {name}: {why}"
         )
     for path in document["dataset"]["left_out"]:
         output.detail(f"left out: {path['path']}: {path['reason']}")

@@ -107,6 +107,6 @@ def check_frames(frames: Tensor) -> None:
     height, width = frames.shape[2:]
     if (height // STRIDE) * (width // STRIDE) < 2:
         raise ValueError(
-            f"vgg16 needs 16 x 32 or 32 x 16 pixels or more, for a deviation over two places: "
-            f"{height} x {width}"
+            "frames need 16 x 32 or 32 x 16 pixels or more, for a deviation over two places; "
+            f"these are {width} wide and {height} high"
         )

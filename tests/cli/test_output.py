@@ -25,6 +25,7 @@ def test_names_and_numbers_are_never_cut(aigve, columns):
         "PER",
         "VIDEO",
         "FOR",
+        "WEIGHTS",
         "FROM",
         "TITLE",
     ]

@@ -224,7 +224,7 @@ def test_clips_that_are_too_short(clips, models, tmp_path, aigve):
     )
     dropped = aigve(*arguments, "--output-dir", tmp_path / "dropped")
     assert dropped.code == 3
-    assert "fvd: 1 video too short, first: short.mkv" in dropped.stderr
+    assert "fvd: 1 video not used, first: short.mkv: generated: too short" in dropped.stderr
     record = read_results(tmp_path / "dropped")["results"][0]
     assert record["videos"]["videos"] == 5
     looped = aigve(*arguments, "--output-dir", tmp_path / "looped", "--set", "fvd.short=loop")

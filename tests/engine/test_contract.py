@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 
@@ -68,12 +69,41 @@ def test_requests_are_pure_and_name_producers_that_exist(metric):
         assert all(str(frames.sampling) for frames in request_frames(request))
 
 
-def test_no_metric_looks_behind_the_frames_that_were_asked_for(metric):
-    video = VideoFacts(64, 64, 25.0, 100)
-    for request in metric.requests(defaults(metric), Extent(max_frames=32)).values():
+LENGTHS = (0, 1, 7, 29, 100, 700)
+
+
+@pytest.mark.parametrize(
+    ("extent", "asked"),
+    [
+        (Extent(), 700),
+        (Extent(max_frames=32), 32),
+        (Extent(max_frames=1), 1),
+        (Extent(max_seconds=4, fps=8), 32),
+        # By the video's own 25 frames a second.
+        (Extent(max_seconds=1.28, fps=None), 32),
+    ],
+)
+def test_no_metric_looks_behind_the_frames_that_were_asked_for(metric, extent, asked):
+    for request in set().union(*(requests.values() for requests in every_choice(metric, extent))):
         for frames in request_frames(request):
-            assert frames.sampling.limit is None or frames.sampling.limit <= 32
-            assert frames.sampling.units(video).max() < 32
+            limit = frames.sampling.limit
+            assert limit is None or limit <= asked
+            for length in LENGTHS:
+                units = frames.sampling.units(VideoFacts(64, 64, 25.0, length))
+                assert units.ndim == 2
+                if units.size:
+                    assert units.min() >= 0
+                    assert units.max() < min(length, asked)
+
+
+def every_choice(metric, extent):
+    """Requests of each combination of choices that is not refused."""
+    options = metric.card.options
+    allowed = [option.choices or (option.default,) for option in options]
+    for values in itertools.product(*allowed):
+        chosen = {option.name: value for option, value in zip(options, values, strict=True)}
+        requests, _ = requests_or_refusal(metric, chosen, extent)
+        yield requests
 
 
 class Set(list):
@@ -169,9 +199,9 @@ def networks_of(name):
     return [producer.name for producer in producers if network_card(producer.name).weights]
 
 
-def requests_or_refusal(metric, options):
+def requests_or_refusal(metric, options, extent=Extent()):  # noqa: B008 - it is frozen
     try:
-        return metric.requests(options, Extent()), ""
+        return metric.requests(options, extent), ""
     except UsageError as error:
         return {}, error.message
 

@@ -6,7 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from aigve_cli.contract import Extent, Option
+from aigve_cli.contract import (
+    Card,
+    Extent,
+    Frames,
+    Metric,
+    Option,
+    Prompt,
+    Request,
+    Text,
+    Value,
+)
 from aigve_cli.engine.plan import (
     plan_metric,
     plan_metrics,
@@ -17,7 +27,7 @@ from aigve_cli.engine.plan import (
 )
 from aigve_cli.errors import UsageError
 from aigve_cli.registry import registry
-from aigve_cli.video.sampling import Clips, FirstFrames, FirstSeconds
+from aigve_cli.video.sampling import Clips, FirstFrames, FirstSeconds, Spread
 
 
 def planned(*names, extent=None, settings=None):
@@ -200,3 +210,110 @@ def test_how_much_of_a_video(extent, frames, clips):
     fid, fvd = planned("fid-lite0", "fvd-lite0", extent=extent)
     assert fid.requests["frames"].sources[0].sampling == frames
     assert fvd.requests["clips"].sources[0].sources[0].sampling == clips
+
+
+# --- requests that no producer could be given -------------------------------------------------
+
+LOOK = Frames((), FirstFrames(None))
+TAPS, MOTION = Request("vgg16:taps", (LOOK,)), Request("slowfast-r50:features", (LOOK,))
+SPATIAL = Request("simplevqa:spatial", (LOOK,))
+TEXT = Text(("a photo",))
+
+PROMPTS = "prompts cannot be read by a producer yet"
+ALONE = "frames and texts are looked at alone"
+ROWS = "a head reads the rows of other requests"
+ROLES = "the generated and the reference video cannot be looked at in one request"
+NOT_STORED = "rows without a frame or clip of their own are not stored"
+
+
+def plan_made_up(request, *, compares=False):
+    """A metric ``made-up`` that asks for ``request``; of sets, or else of videos."""
+
+    class MadeUp(Metric):
+        card = Card("made-up", "…", "multi_faceted", (Value("made-up", "higher"),), 1)
+
+        def requests(self, options, extent):
+            return {"fine": TAPS, "asked": request} if not compares else {"asked": request}
+
+    setattr(MadeUp, "compare" if compares else "score", lambda *_: None)
+    found = registry()
+    found = replace(found, metrics={**found.metrics, "made-up": MadeUp})
+    return plan_metric(found, "made-up", "made-up", settings={}, extent=Extent())
+
+
+def seen_as(request, role):
+    frames = [replace(source, role=role) for source in request.sources]
+    return replace(request, sources=tuple(frames))
+
+
+@pytest.mark.parametrize(
+    ("asked", "output", "words"),
+    [
+        (Request("clip-vit-b-32:text", (Prompt(),)), "clip-vit-b-32:text", PROMPTS),
+        (Request("gstvqa:score", (TAPS, Prompt())), "gstvqa:score", PROMPTS),
+        (Request("vgg16:taps", (LOOK, Prompt())), "vgg16:taps", PROMPTS),
+        (Request("vgg16:taps", (LOOK, LOOK)), "vgg16:taps", ALONE),
+        (
+            Request("vgg16:taps", (LOOK, replace(LOOK, sampling=Spread(8)))),
+            "vgg16:taps",
+            ALONE,
+        ),
+        (Request("vgg16:taps", (LOOK, TAPS)), "vgg16:taps", ALONE),
+        (Request("clip-vit-b-32:text", (TEXT, TEXT)), "clip-vit-b-32:text", ALONE),
+        (Request("clip-vit-b-32:text", (LOOK, TEXT)), "clip-vit-b-32:text", ALONE),
+        (Request("gstvqa:score", (TAPS, LOOK)), "gstvqa:score", ALONE),
+        (Request("gstvqa:score", (LOOK,)), "gstvqa:score", ROWS),
+        (Request("gstvqa:score", (TEXT,)), "gstvqa:score", ROWS),
+        # Deep inside, it is the inner request that is named.
+        (
+            Request("simplevqa:frame_scores", (SPATIAL, Request("gstvqa:score", (LOOK,)))),
+            "gstvqa:score",
+            ROWS,
+        ),
+        (
+            Request("simplevqa:frame_scores", (SPATIAL, seen_as(MOTION, "reference"))),
+            "simplevqa:frame_scores",
+            ROLES,
+        ),
+        (
+            Request("simplevqa:frame_scores", (seen_as(SPATIAL, "each"), MOTION)),
+            "simplevqa:frame_scores",
+            ROLES,
+        ),
+    ],
+)
+def test_requests_that_are_refused(asked, output, words):
+    with pytest.raises(UsageError) as caught:
+        plan_made_up(asked)
+    assert caught.value.message.startswith(f"The metric 'made-up' asks for {output}: {words}")
+
+
+@pytest.mark.parametrize(
+    ("asked", "compares"),
+    [
+        (Request("gstvqa:score", (TAPS,)), True),
+        (Request("gstvqa:score", (seen_as(TAPS, "each"),)), False),
+        (Request("gstvqa:score", (seen_as(TAPS, "reference"),)), False),
+        (Request("clip-vit-b-32:text", (TEXT,)), True),
+    ],
+)
+def test_sets_and_pairs_cannot_ask_for_rows_that_are_not_stored(asked, compares):
+    with pytest.raises(UsageError) as caught:
+        plan_made_up(asked, compares=compares)
+    message = f"The metric 'made-up' asks for {asked.output}: {NOT_STORED}"
+    assert caught.value.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("asked", "compares"),
+    [
+        (Request("gstvqa:score", (TAPS,)), False),
+        (Request("simplevqa:frame_scores", (SPATIAL, MOTION)), False),
+        (Request("clip-vit-b-32:text", (TEXT,)), False),
+        (Request("light-brightness:tiles", (LOOK,)), True),
+        (seen_as(TAPS, "each"), False),
+        (TAPS, True),
+    ],
+)
+def test_requests_that_are_planned(asked, compares):
+    assert asked in plan_made_up(asked, compares=compares).requests.values()

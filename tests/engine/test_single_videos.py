@@ -197,14 +197,6 @@ def test_only_what_has_no_score_is_decoded_again(pairs, tmp_path, counting_ffmpe
     assert scores_of(again.document, "mean-feature") == scores_of(whole.document, "mean-feature")
 
 
-def test_another_metric_later_runs_no_network_for_the_first(pairs, tmp_path, counting_ffmpeg):
-    options = {"device": "cpu", "output_dir": tmp_path, "keep_features": True}
-    evaluate(pairs, metrics="is-lite0", **options)
-    rows = {path: path.stat().st_size for path in (tmp_path / "features").iterdir()}
-    evaluate(pairs, metrics="is-lite0,mean-feature", **options)
-    assert {path: path.stat().st_size for path in rows} == rows
-
-
 # --- heads ------------------------------------------------------------------------------------
 
 

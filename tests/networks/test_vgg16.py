@@ -163,7 +163,8 @@ def test_bfloat16_gives_float32(network: nn.Module) -> None:
 
 @pytest.mark.parametrize("size", [(31, 31), (16, 31), (31, 16), (15, 500), (1, 1)])
 def test_frames_without_a_deviation_are_refused(plain: VGG16, size: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match=f"16 x 32 or 32 x 16 .*: {size[0]} x {size[1]}"):
+    height, width = size
+    with pytest.raises(ValueError, match=f"16 x 32 .*these are {width} wide and {height} high"):
         plain(torch.zeros(1, 3, *size))
 
 
