@@ -129,12 +129,13 @@ class ResizeShorter:
     """Resize so that the shorter side is ``size`` pixels.
 
     With torch's resamplers the other side is rounded up, in float64 and with the steps of
-    VideoGPT's code, whose round-off makes 225 of some 224. With ``pil-bilinear``, which works on
-    uint8, it is cut to whole pixels, as torchvision's ``Resize`` does.
+    VideoGPT's code, whose round-off makes 225 of some 224. With ``pil-bilinear`` and
+    ``pil-bicubic``, which work on uint8, it is cut to whole pixels, as torchvision's ``Resize`` and
+    transformers' image processors do.
     """
 
     size: int
-    resampler: Literal["torch-bilinear", "torch-bilinear-antialias", "pil-bilinear"]
+    resampler: Literal["torch-bilinear", "torch-bilinear-antialias", "pil-bilinear", "pil-bicubic"]
 
     def __str__(self) -> str:
         return f"resize shorter side to {self.size} {self.resampler}"
@@ -214,7 +215,23 @@ class Normalise:
         return f"normalise mean={_floats(self.mean)} std={_floats(self.std)}"
 
 
-Step = Resize | ResizeShorter | CentreCrop | Grey | Tile | Scale | Quantise | Normalise
+@dataclass(frozen=True)
+class AsPublished:
+    """What the image processor in a model's folder does: a view of its own, without other steps.
+
+    The engine puts named steps in its place once the folder is found. ``how`` is ``standard``, or
+    names what an earlier tool did instead (``aigve``, ``evalcrafter``).
+    """
+
+    how: str = "standard"
+
+    def __str__(self) -> str:
+        return f"as the model's folder says ({self.how})"
+
+
+Step = (
+    Resize | ResizeShorter | CentreCrop | Grey | Tile | Scale | Quantise | Normalise | AsPublished
+)
 View = tuple[Step, ...]
 """Named steps from uint8 RGB frames at native size to a network's input. ``()`` is native."""
 
@@ -237,7 +254,7 @@ class Frames:
 
 @dataclass(frozen=True)
 class Prompt:
-    """Source: the sample's prompt."""
+    """Source: the sample's prompt. A metric that asks for it names ``prompt`` in ``needs``."""
 
 
 @dataclass(frozen=True)
@@ -253,14 +270,16 @@ class Request:
 
     ``output`` is ``producer:output``, for instance ``efficientnet-lite0:features``. A source may be
     another Request, whose rows the producer then reads: a function unit by unit, a network's head
-    those of the whole video, and of as many sources as it takes.
+    those of the whole video, and of as many sources as it takes. Frames and a prompt, or a text,
+    are seen together: ``(Frames(…), Prompt())``.
     """
 
     output: str
     sources: tuple[Source, ...]
     variant: str = ""
     weights: str = ""
-    """The tag of one of the network's checkpoints; empty is its card's default."""
+    """The tag of one of the network's checkpoints; empty is its card's default. Of networks whose
+    weights are a folder, also a path or an id on the Hugging Face Hub."""
 
     @property
     def producer(self) -> str:
@@ -428,6 +447,10 @@ class Metric:
     card: ClassVar[Card]
     reads_moments: ClassVar[bool] = False
     """Whether ``mu`` and ``sigma`` alone are enough for :meth:`compare_with_statistics`."""
+
+    def values(self, options: Mapping[str, OptionValue]) -> tuple[Value, ...]:
+        """The card's values, with the range and the unit that they have under these options."""
+        return self.card.values
 
     def requests(self, options: Mapping[str, OptionValue], extent: Extent) -> Mapping[str, Request]:
         """What this metric needs to see, by a name of its own choice. Pure."""

@@ -47,7 +47,12 @@ Name = Annotated[
 ]
 Tag = Annotated[
     str | None,
-    typer.Option("--tag", metavar="TAG", help="Which of its checkpoints, if not the default one."),
+    typer.Option(
+        "--tag",
+        metavar="TAG",
+        help="Which of its checkpoints, if not the default one. Of a network whose weights are a "
+        "folder, also OWNER/NAME[@REVISION] on the Hugging Face Hub.",
+    ),
 ]
 WeightsDir = Annotated[
     Path | None,
@@ -55,7 +60,7 @@ WeightsDir = Annotated[
         "--weights-dir",
         metavar="FOLDER",
         envvar="AIGVE_WEIGHTS_DIR",
-        help="Folder with checkpoint files under their published names.",
+        help="Folder with checkpoint files, or folders of models, under their published names.",
     ),
 ]
 Offline = Annotated[
@@ -162,14 +167,17 @@ def _policy(out: Output, weights_dir: Path | None, offline: bool = False) -> Wei
 
 def _describe(out: Output, located: Located) -> None:
     out.detail(f"{located.origin}, licence {located.licence}, sha256 {located.sha256}")
+    if located.processor is not None:
+        out.detail(f"tokenizer and image processor: {located.processor}")
     if not located.verified:
-        out.note(f"{located.path.name} is not verified: its card knows no hash.")
+        name = located.published or located.path.name
+        out.note(f"{name} is not verified: its card knows no hash.")
 
 
 def _rows(card: NetworkCard, policy: WeightsPolicy, *, rehash: bool) -> list[dict[str, Any]]:
     """A row for each checkpoint of a network, or one for a function, which has none."""
     from aigve_cli.errors import WeightsError
-    from aigve_cli.weights import find_weights
+    from aigve_cli.weights import find_weights, located_bytes
 
     facts = {"name": card.name, "kind": card.kind}
     nothing = {"weights": None, "status": None, "bytes": None, "verified": None, "sha256": None}
@@ -192,7 +200,7 @@ def _rows(card: NetworkCard, policy: WeightsPolicy, *, rehash: bool) -> list[dic
                 **facts,
                 "weights": entry.tag,
                 "status": status,
-                "bytes": located.path.stat().st_size if located else entry.bytes,
+                "bytes": located_bytes(located) if located else entry.bytes,
                 "licence": entry.licence,
                 "verified": located.verified if located else None,
                 "sha256": located.sha256 if located else None,

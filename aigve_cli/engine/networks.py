@@ -6,6 +6,9 @@ float32 [B, D]. Where the published names differ from its own it also has
 ``checkpoint_to_state(checkpoint) -> dict[str, Tensor]``, which keeps the names that it does not
 know: they are reported here. Training checkpoints (tensors under ``state_dict`` or ``model``, names
 that begin with ``module.``) are unwrapped for all.
+
+Where the weights are a folder as transformers saves models, the module has
+``load(folder, processor, variant) -> nn.Module`` instead.
 """
 
 from __future__ import annotations
@@ -47,8 +50,11 @@ def load_network(
     Raises:
         WeightsError: The file is no checkpoint, or its keys or shapes are not the network's.
     """
-    network, state = _checked(card, located, variant)
-    network.load_state_dict(state, strict=True)
+    if card.layout == "folder":
+        network = _read_folder(card, located, variant)
+    else:
+        network, state = _checked(card, located, variant)
+        network.load_state_dict(state, strict=True)
     network.eval().requires_grad_(False)
     fold_batch_norms(network)
     _lay_channels_last(network)
@@ -61,7 +67,24 @@ def check_network(card: NetworkCard, located: Located, variant: str = "") -> Non
     Raises:
         WeightsError: As :func:`load_network`.
     """
-    _checked(card, located, variant)
+    if card.layout == "folder":
+        _read_folder(card, located, variant)
+    else:
+        _checked(card, located, variant)
+
+
+def _read_folder(card: NetworkCard, located: Located, variant: str) -> torch.nn.Module:
+    module = importlib.import_module(card.module)
+    try:
+        network: torch.nn.Module = module.load(
+            located.path, located.processor or located.path, variant
+        )
+    except ValueError as error:
+        raise WeightsError(
+            f"{located.path} cannot be loaded as {card.name}: {error}",
+            hint=f"{card.name} reads {card.entry().hub_id} and folders of its layout.",
+        ) from error
+    return network
 
 
 def _checked(

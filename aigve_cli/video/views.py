@@ -71,8 +71,9 @@ def _step_on_uint8(step: Step) -> Callable[[NDArray[np.uint8]], NDArray[Any]] | 
             return partial(_resize_channels_with_pil, height=height, width=width)
         case Resize(height, width, "cv2-linear"):
             return partial(_resize_as_opencv, height=height, width=width)
-        case ResizeShorter(size, "pil-bilinear"):
-            return partial(_resize_shorter_with_pil, size=size)
+        case ResizeShorter(size, "pil-bilinear" | "pil-bicubic"):
+            resampler = step.resampler.removeprefix("pil-")
+            return partial(_resize_shorter_with_pil, size=size, resampler=resampler)
         case Grey():
             return _to_grey
     return None
@@ -208,12 +209,14 @@ def _resize_with_pil(
     return _to_array(_to_picture(frame).resize((width, height), filters[resampler]))
 
 
-def _resize_shorter_with_pil(frame: NDArray[np.uint8], *, size: int) -> NDArray[np.uint8]:
+def _resize_shorter_with_pil(
+    frame: NDArray[np.uint8], *, size: int, resampler: str
+) -> NDArray[np.uint8]:
     """As torchvision's ``Resize(size)`` on a picture of PIL: the other side is not rounded up."""
     height, width = frame.shape[:2]
     longer = int(size * max(height, width) / min(height, width))
     height, width = (size, longer) if height < width else (longer, size)
-    return _resize_with_pil(frame, height=height, width=width, resampler="bilinear")
+    return _resize_with_pil(frame, height=height, width=width, resampler=resampler)
 
 
 def _resize_channels_with_pil(

@@ -1,4 +1,4 @@
-"""From a network's card to a checked local file. The only part of aigve that uses the network."""
+"""From a network's card to a checked file or folder. The only part of aigve that goes online."""
 
 from aigve_cli.weights.cards import (
     NetworkCard,
@@ -8,14 +8,12 @@ from aigve_cli.weights.cards import (
     network_cards,
 )
 from aigve_cli.weights.locate import (
-    Located,
-    WeightsMode,
-    WeightsPolicy,
     find_weights,
     locate_weights,
-    weights_policy,
+    located_bytes,
     weights_status,
 )
+from aigve_cli.weights.policy import Located, WeightsMode, WeightsPolicy, weights_policy
 
 __all__ = [
     "Located",
@@ -26,6 +24,7 @@ __all__ = [
     "cards_to_markdown",
     "find_weights",
     "locate_weights",
+    "located_bytes",
     "network_card",
     "network_cards",
     "weights_policy",

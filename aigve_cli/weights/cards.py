@@ -8,14 +8,18 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 from aigve_cli.errors import SetupError, UsageError, unknown_name
 
 Kind = Literal["network", "function"]
 Unit = Literal["frame", "clip"]
+Layout = Literal["file", "folder"]
 PACKAGE = "aigve_models"
 UNKNOWN_SHA256 = "unknown"
+NO_LICENCE = "unknown"
+"""Of weights that no card describes."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,14 @@ class WeightsEntry:
     page: str = ""
     """An address for browsers, where nothing else can fetch it."""
     hub_id: str = ""
+    """``owner/name`` on the Hugging Face Hub; of a whole folder if that is the layout."""
     hub_revision: str = ""
+    """The commit that is taken; empty takes the newest."""
+    processor_hub_id: str = ""
+    """Where the tokenizer and the image processor are, if they are not beside the weights."""
+    processor_hub_revision: str = ""
+    folder: str = ""
+    """A folder on this machine that was named instead of a published one."""
     package: str = ""
     """Name of the installed distribution that ships the file."""
     package_file: str = ""
@@ -51,6 +62,11 @@ class WeightsEntry:
         about = "" if self.bytes else "about "
         digits = 1 if self.bytes else 0
         return about + (f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.{digits}f} MB")
+
+    @property
+    def fetchable(self) -> bool:
+        """True if there is somewhere to fetch it from."""
+        return bool(self.urls or self.hub_id)
 
     @property
     def embedded(self) -> bool:
@@ -73,12 +89,17 @@ class NetworkCard:
     """Outputs of ``head`` that have a row for each unit of its first source."""
     text: Mapping[str, int] = field(default_factory=dict)
     """What ``text`` gives of each of several texts, alike."""
+    with_text: Mapping[str, int] = field(default_factory=dict)
+    """What ``with_text`` gives of a unit that is seen together with a text."""
     unit: Unit = "frame"
     """What a row of its outputs belongs to: a frame, or the frames of a whole unit together."""
     input: str = ""
     paper: str = ""
     source: str = ""
     licence: str = ""
+    layout: Layout = "file"
+    """What its weights are: one file, or a folder as transformers saves a model, with its
+    configuration, tokenizer and image processor."""
     settled_by_weights: bool = False
     """Whether only a checkpoint tells how the network is built, if it can be built at all."""
     default_weights: str = ""
@@ -88,25 +109,72 @@ class NetworkCard:
     @property
     def all_outputs(self) -> dict[str, int]:
         """Every named output, whatever it is made of."""
-        return {**self.outputs, **self.head, **self.text}
+        return {**self.outputs, **self.head, **self.text, **self.with_text}
 
     @property
     def module(self) -> str:
         """The importable module that builds it."""
         return f"{PACKAGE}.{self.name.replace('-', '_')}"
 
+    def canonical_tag(self, tag: str) -> str:
+        """One spelling for one checkpoint: empty for the default one, a folder's full path."""
+        if tag in ("", self.default_weights):
+            return ""
+        if self.layout == "file" or tag in self.weights:
+            return tag
+        published = [known for known, entry in self.weights.items() if entry.hub_id == tag]
+        if published:
+            return self.canonical_tag(published[0])
+        return _full_path(tag) or tag
+
     def entry(self, tag: str | None = None) -> WeightsEntry:
         """The checkpoint of a tag, or the default one.
+
+        Of a network whose layout is a folder, also any folder on this machine, or any model on the
+        Hugging Face Hub by its id, with ``@REVISION`` behind it if not the newest is wanted.
 
         Raises:
             UsageError: A function, which has no weights, or a tag that the card does not have.
         """
         if not self.weights:
             raise UsageError(f"'{self.name}' is a function of the pixels: it has no weights.")
-        tag = tag or self.default_weights
-        if tag not in self.weights:
-            raise unknown_name(f"weights of {self.name}", tag, self.weights)
-        return self.weights[tag]
+        tag = self.canonical_tag(tag or "") or self.default_weights
+        if tag in self.weights:
+            return self.weights[tag]
+        if self.layout == "folder":
+            return _any_folder(tag, self)
+        raise unknown_name(f"weights of {self.name}", tag, self.weights)
+
+
+def _full_path(text: str) -> str | None:
+    """A text as a full path, if a folder is there or if it can be nothing else; else None."""
+    path = Path(text).expanduser()
+    if path.is_dir() or text.startswith(("/", "./", "../", "~")) or text in (".", ".."):
+        return str(path.resolve())
+    return None
+
+
+def _any_folder(tag: str, card: NetworkCard) -> WeightsEntry:
+    """A model that the card does not know: a folder, or an id on the Hub."""
+    if path := _full_path(tag):
+        if not Path(path).is_dir():
+            raise UsageError(f"There is no folder {path}: it was named as a model of {card.name}.")
+        return WeightsEntry(tag=tag, file=Path(path).name, licence=NO_LICENCE, folder=path)
+    hub_id, _, revision = tag.partition("@")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
+        known = ", ".join(entry.hub_id for entry in card.weights.values())
+        raise UsageError(
+            f"'{tag}' is no model of {card.name}: there is no such folder, and ids on the Hugging "
+            "Face Hub are OWNER/NAME.",
+            hint=f"Known: {known}. Any other id, or a folder with a model of this kind, will do.",
+        )
+    return WeightsEntry(
+        tag=tag,
+        file=hub_id.rpartition("/")[2],
+        licence=NO_LICENCE,
+        hub_id=hub_id,
+        hub_revision=revision,
+    )
 
 
 @cache
@@ -189,6 +257,8 @@ _ENTRY_KEYS: Mapping[str, type] = {
     "page": str,
     "hub_id": str,
     "hub_revision": str,
+    "processor_hub_id": str,
+    "processor_hub_revision": str,
     "package": str,
     "package_file": str,
 }
@@ -200,6 +270,8 @@ _CARD_KEYS: Mapping[str, type] = {
     "head": dict,
     "by_unit": list,
     "text": dict,
+    "with_text": dict,
+    "layout": str,
     "unit": str,
     "input": str,
     "paper": str,
@@ -219,12 +291,14 @@ def _table_to_card(table: dict[str, Any], file: str) -> NetworkCard:
         raise _BrokenCardError(f"kind is '{table['kind']}': 'network' or 'function'.")
     if table.get("unit", "frame") not in ("frame", "clip"):
         raise _BrokenCardError(f"unit is '{table['unit']}': 'frame' or 'clip'.")
-    outputs = {name: table.get(name, {}) for name in ("outputs", "head", "text")}
+    if table.get("layout", "file") not in ("file", "folder"):
+        raise _BrokenCardError(f"layout is '{table['layout']}': 'file' or 'folder'.")
+    outputs = {name: table.get(name, {}) for name in ("outputs", "head", "text", "with_text")}
     sizes = [size for group in outputs.values() for size in group.values()]
     if not sizes or not all(isinstance(size, int) and size >= 0 for size in sizes):
         raise _BrokenCardError("[outputs] or [head] needs a name with a size of 0 or more.")
     if len({name for group in outputs.values() for name in group}) < len(sizes):
-        raise _BrokenCardError("[outputs], [head] and [text] have a name in common.")
+        raise _BrokenCardError("[outputs], [head], [text] and [with_text] have a name in common.")
     weights = {tag: _table_to_entry(tag, entry) for tag, entry in table.get("weights", {}).items()}
     if bool(weights) != (table["kind"] == "network"):
         raise _BrokenCardError("a network has [weights.TAG] tables and a function has none.")

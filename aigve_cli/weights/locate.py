@@ -2,107 +2,28 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
 from aigve_cli.errors import MissingWeightsError, WeightsError
 from aigve_cli.weights.cards import UNKNOWN_SHA256, NetworkCard, WeightsEntry
 from aigve_cli.weights.check import file_problem, file_to_sha256, hash_agrees
 from aigve_cli.weights.download import (
-    Announce,
     DownloadError,
-    ProgressHook,
-    Timeouts,
     announced_progress,
     download,
     one_process_a_file,
 )
-
-WeightsMode = Literal["auto", "standard", "embedded"]
-Origin = Literal["standard", "embedded", "custom"]
-
-
-def _silent(_text: str) -> None:
-    pass
-
-
-@dataclass(frozen=True)
-class WeightsPolicy:
-    """Where a run may take weights from. ``weights_policy`` fills it from the environment.
-
-    ``auto`` and ``standard`` look for the same files; which metric stands in for one whose weights
-    are missing is the run's decision.
-    """
-
-    cache_dir: Path
-    mode: WeightsMode = "auto"
-    weights_dir: Path | None = None
-    offline: bool = False
-    custom: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
-    """``--model NETWORK=PATH``: a file, or a folder that holds it under its published name."""
-    announce: Announce = _silent
-    progress: ProgressHook | None = None
-    """None: a line through ``announce`` every ten seconds."""
-    timeouts: Timeouts = field(default_factory=Timeouts)
-
-
-@dataclass(frozen=True)
-class Located:
-    """A checkpoint that is here and agrees with all that its card knows."""
-
-    path: Path
-    sha256: str
-    """Computed, all 64 digits."""
-    origin: Origin
-    verified: bool
-    """True if the card knows the hash, or its beginning, and the file has it."""
-    tag: str
-    licence: str
-
-
-def weights_policy(
-    *,
-    mode: WeightsMode = "auto",
-    weights_dir: Path | None = None,
-    cache_dir: Path | None = None,
-    offline: bool = False,
-    custom: Mapping[str, Path] | None = None,
-    announce: Announce = _silent,
-    progress: ProgressHook | None = None,
-    environ: Mapping[str, str] | None = None,
-) -> WeightsPolicy:
-    """A policy; what is not given comes from the environment.
-
-    ``AIGVE_WEIGHTS_DIR``, ``AIGVE_CACHE_DIR`` (else ``$XDG_CACHE_HOME/aigve``, else
-    ``~/.cache/aigve``), and ``AIGVE_OFFLINE`` or ``HF_HUB_OFFLINE``.
-    """
-    env = os.environ if environ is None else environ
-    if weights_dir is None and env.get("AIGVE_WEIGHTS_DIR"):
-        weights_dir = Path(env["AIGVE_WEIGHTS_DIR"]).expanduser()
-    if cache_dir is None and env.get("AIGVE_CACHE_DIR"):
-        cache_dir = Path(env["AIGVE_CACHE_DIR"]).expanduser()
-    if cache_dir is None:
-        cache_dir = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aigve"
-    return WeightsPolicy(
-        cache_dir=cache_dir / "weights",
-        mode=mode,
-        weights_dir=weights_dir,
-        offline=offline or any(_is_set(env, key) for key in ("AIGVE_OFFLINE", "HF_HUB_OFFLINE")),
-        custom=MappingProxyType(dict(custom or {})),
-        announce=announce,
-        progress=progress,
-    )
+from aigve_cli.weights.folder_check import model_files
+from aigve_cli.weights.folders import find_folder, folder_status, locate_folder
+from aigve_cli.weights.policy import Located, Origin, WeightsPolicy, none_but_embedded
 
 
 def locate_weights(card: NetworkCard, policy: WeightsPolicy, *, tag: str | None = None) -> Located:
-    """The checked file with a network's weights, fetched if need be and allowed.
+    """The checked file or folder with a network's weights, fetched if need be and allowed.
 
     Looked for in this order: the user's ``custom`` path, the package that embeds it,
-    ``weights_dir``, the cache, the card's addresses.
+    ``weights_dir``, the cache, the card's addresses. A folder's cache is that of huggingface_hub.
 
     Raises:
         MissingWeightsError: It is nowhere, and may not or could not be fetched.
@@ -110,16 +31,13 @@ def locate_weights(card: NetworkCard, policy: WeightsPolicy, *, tag: str | None 
         UsageError: The network has no weights, or not this tag.
     """
     entry = card.entry(tag)
+    if card.layout == "folder":
+        return locate_folder(card, entry, policy)
     found = find_weights(card, policy, tag=tag, bad_cache_is_missing=not policy.offline)
     if found is not None:
         return found
     if policy.mode == "embedded" and not entry.embedded:
-        raise MissingWeightsError(
-            f"The weights of {card.name} ({entry.tag}) do not install with a package, "
-            "and --weights embedded allows no others.",
-            short="--weights embedded.",
-            hint="Use --weights auto or standard.",
-        )
+        raise none_but_embedded(card, entry)
     if policy.offline or not entry.urls:
         raise _missing(card, entry, policy)
     return _fetch(card, entry, policy)
@@ -128,12 +46,14 @@ def locate_weights(card: NetworkCard, policy: WeightsPolicy, *, tag: str | None 
 def weights_status(
     card: NetworkCard, policy: WeightsPolicy, *, tag: str | None = None
 ) -> Literal["embedded", "here", "to fetch", "missing"]:
-    """Whether a file with a network's weights is there; it is not opened.
+    """Whether a file or folder with a network's weights is there; weights are not opened.
 
     Raises:
         UsageError: The network has no weights, or not this tag.
     """
     entry = card.entry(tag)
+    if card.layout == "folder":
+        return folder_status(card, entry, policy)
     if card.name in policy.custom:
         named = policy.custom[card.name]
         return "here" if (named / entry.file if named.is_dir() else named).is_file() else "missing"
@@ -153,7 +73,7 @@ def find_weights(
     bad_cache_is_missing: bool = False,
     rehash: bool = False,
 ) -> Located | None:
-    """The checked file if it is on this machine, None if it is not. Never uses the network.
+    """The checked file or folder if it is here, None if it is not. Never uses the network.
 
     Args:
         card: The network.
@@ -168,6 +88,10 @@ def find_weights(
         UsageError: The network has no weights, or not this tag.
     """
     entry = card.entry(tag)
+    if card.layout == "folder":
+        return find_folder(
+            card, entry, policy, bad_cache_is_missing=bad_cache_is_missing, rehash=rehash
+        )
     memo = None if rehash else policy.cache_dir
     if card.name in policy.custom:
         return _custom(card, entry, policy.custom[card.name], memo)
@@ -188,6 +112,14 @@ def find_weights(
             raise
         policy.announce(f"{error.message} Fetching it again.")
         return None
+
+
+def located_bytes(located: Located) -> int:
+    """The size of a file, or of those files of a folder that decide a model's numbers."""
+    if located.path.is_dir():
+        files = model_files(located.path, located.processor).values()
+        return sum(path.stat().st_size for path in files)
+    return located.path.stat().st_size
 
 
 def _checked(path: Path, entry: WeightsEntry, memo: Path | None) -> Located:
@@ -320,7 +252,3 @@ def _where_from(entry: WeightsEntry) -> str:
     if entry.page:
         return f"It is published at {entry.page}, for browsers only: fetch it by hand."
     return "No public address of it is known."
-
-
-def _is_set(environ: Mapping[str, str], key: str) -> bool:
-    return environ.get(key, "").strip().lower() not in ("", "0", "false", "no", "off")

@@ -1,0 +1,175 @@
+"""From the image processor in a model's folder to named steps of a view.
+
+transformers reads the file, old layouts included; the steps are those of its PIL backend. Its
+default, torchvision's, shrinks pictures otherwise and moves cosines by as much as 2e-3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from aigve_cli.contract import CentreCrop, Normalise, Resize, ResizeShorter, Scale, Step, View
+from aigve_cli.errors import WeightsError
+
+STANDARD, AIGVE, EVALCRAFTER = "standard", "aigve", "evalcrafter"
+HOW = (STANDARD, AIGVE, EVALCRAFTER)
+AIGVE_SIZE = 224
+_FILES = ("preprocessor_config.json", "processor_config.json")
+_KINDS = (
+    "CLIPImageProcessor",
+    "ChineseCLIPImageProcessor",
+    "BlipImageProcessor",
+    "SiglipImageProcessor",
+)
+"""Image processors that do these steps and no other."""
+_RESAMPLERS: dict[int, Literal["pil-bilinear", "pil-bicubic"]] = {
+    2: "pil-bilinear",
+    3: "pil-bicubic",
+}
+"""By PIL's numbers."""
+
+
+def folder_to_view(folder: Path, how: str = STANDARD) -> View:
+    """The view of an image processor.
+
+    Args:
+        folder: The folder with ``preprocessor_config.json`` or ``processor_config.json``.
+        how: ``standard``: what the image processor does. ``aigve``: before that, OpenCV squashes
+            the picture to 224x224, as AIGVE (8916406) does. ``evalcrafter``: OpenCV squashes it to
+            what the model takes, and it stays on 0..255, as in EvalCrafter (1275bda).
+
+    Returns:
+        Steps for uint8 frames first, so that they run beside the decoder.
+
+    Raises:
+        ValueError: Another ``how``.
+        WeightsError: There is no image processor, or it does what no named step does.
+    """
+    if how not in HOW:
+        raise ValueError(f"'{how}' is not a way to prepare pictures: {', '.join(HOW)}")
+    processor = _folder_to_processor(folder)
+    try:
+        steps = _processor_to_steps(processor)
+        if how == EVALCRAFTER:
+            return (Resize(*_final_size(steps), "cv2-linear"),)
+    except _InexpressibleError as error:
+        raise WeightsError(
+            f"The image processor in {folder} cannot be followed exactly: {error}.",
+            hint="Use a model whose pictures are resized to one size, cropped and normalised.",
+        ) from error
+    return (Resize(AIGVE_SIZE, AIGVE_SIZE, "cv2-linear"), *steps) if how == AIGVE else steps
+
+
+class _InexpressibleError(Exception):
+    """What an image processor does that no named step does."""
+
+
+def _folder_to_processor(folder: Path) -> Any:
+    from aigve_models._pretrained import quiet, words_of
+    from transformers import AutoImageProcessor
+
+    if not any((folder / file).is_file() for file in _FILES):
+        raise WeightsError(
+            f"There is no image processor in {folder}: neither {' nor '.join(_FILES)}.",
+            hint="It is published beside the model: copy that file into the folder.",
+        )
+    try:
+        with quiet():
+            return AutoImageProcessor.from_pretrained(
+                folder, backend="pil", local_files_only=True, trust_remote_code=False
+            )
+    except Exception as error:
+        # As many types as there are ways to break a file.
+        raise WeightsError(
+            f"The image processor in {folder} cannot be read: {words_of(error)}.",
+            hint=f"Known types are {', '.join(_KINDS)}.",
+        ) from error
+
+
+def _processor_to_steps(processor: Any) -> View:
+    kind = type(processor).__name__.removesuffix("Pil").removesuffix("Fast")
+    if kind not in _KINDS:
+        raise _InexpressibleError(f"its type is {kind}, and known are {', '.join(_KINDS)}")
+    resize = _resize_step(processor)
+    steps: list[Step] = [resize, *_crop_steps(processor, resize)]
+    _check_padding(processor, _final_size(steps))
+    if processor.do_rescale:
+        factor = float(processor.rescale_factor)
+        # A float32 quotient is exact where the product with a rounded 1/255 is not.
+        whole = round(1 / factor)
+        exact = math.isclose(whole * factor, 1, rel_tol=1e-12)
+        steps.append(Scale(divisor=whole) if exact else Scale(factor=factor))
+    if processor.do_normalize:
+        steps.append(Normalise(_by_channel(processor.image_mean), _by_channel(processor.image_std)))
+    return tuple(steps)
+
+
+def _resize_step(processor: Any) -> Resize | ResizeShorter:
+    if not processor.do_resize:
+        raise _InexpressibleError("it leaves pictures at the size they have (do_resize)")
+    resampler = _RESAMPLERS.get(processor.resample)
+    if resampler is None:
+        raise _InexpressibleError(
+            f"it resamples by PIL's method {processor.resample}, and known are 2 (bilinear) and "
+            "3 (bicubic)"
+        )
+    match _sides(processor.size):
+        case {"height": height, "width": width, **rest} if not rest:
+            return Resize(height, width, resampler)
+        case {"shortest_edge": shorter, **rest} if not rest:
+            return ResizeShorter(shorter, resampler)
+    raise _InexpressibleError(
+        f"it resizes to {_sides(processor.size)}, and known are height and width, or shortest_edge"
+    )
+
+
+def _crop_steps(processor: Any, resize: Resize | ResizeShorter) -> list[Step]:
+    smallest = (
+        (resize.size, resize.size)
+        if isinstance(resize, ResizeShorter)
+        else (resize.height, resize.width)
+    )
+    if not getattr(processor, "do_center_crop", None):
+        if isinstance(resize, ResizeShorter):
+            raise _InexpressibleError(
+                "it keeps the aspect ratio and cuts nothing off, so pictures differ in size"
+            )
+        return []
+    crop = _sides(processor.crop_size)
+    height, width = crop["height"], crop["width"]
+    if height > smallest[0] or width > smallest[1]:
+        raise _InexpressibleError(
+            f"it pads pictures: of {smallest[0]}x{smallest[1]} pixels it cuts {height}x{width}"
+        )
+    return [CentreCrop(height, width)]
+
+
+def _check_padding(processor: Any, size: tuple[int, int]) -> None:
+    """Padding to the largest picture of a batch does nothing where all have one size.
+
+    BLIP's image processor was published with ``do_pad`` by releases that never padded.
+    """
+    padded = getattr(processor, "pad_size", None) if getattr(processor, "do_pad", None) else None
+    if padded is not None and _sides(padded) != {"height": size[0], "width": size[1]}:
+        raise _InexpressibleError(f"it pads pictures to {_sides(padded)}")
+
+
+def _final_size(steps: Sequence[Step]) -> tuple[int, int]:
+    """Height and width behind the last step that changes them."""
+    sized = [step for step in steps if isinstance(step, Resize | CentreCrop)][-1]
+    return sized.height, sized.width
+
+
+def _sides(size: Any) -> dict[str, int]:
+    """What a size states: a mapping in old releases, an object with None for the rest since."""
+    stated = size if isinstance(size, Mapping) else vars(size)
+    return {name: int(side) for name, side in stated.items() if side is not None}
+
+
+def _by_channel(values: Any) -> tuple[float, ...]:
+    if isinstance(values, int | float):
+        return (float(values),) * 3
+    return tuple(map(float, values))

@@ -1,0 +1,163 @@
+"""Is this folder a model as transformers saves one, and which of its files decide its numbers?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from aigve_cli.weights.check import file_to_sha256, head_problem
+
+CONFIG = "config.json"
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""In the order in which transformers looks for them; an index names several files."""
+INDEX_ENDS = ".index.json"
+TOKENIZERS = (
+    ("tokenizer.json",),
+    ("vocab.json", "merges.txt"),
+    ("vocab.txt",),
+    ("spiece.model",),
+    ("sentencepiece.bpe.model",),
+    ("tokenizer.model",),
+)
+"""Any one of these is a tokenizer."""
+IMAGE_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+"""Either one is an image processor."""
+PROCESSOR_FILES = (
+    *IMAGE_PROCESSORS,
+    *(name for names in TOKENIZERS for name in names),
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+TO_COPY = (
+    "tokenizer.json (or vocab.json and merges.txt, or vocab.txt), tokenizer_config.json and "
+    "preprocessor_config.json (or processor_config.json)"
+)
+
+
+def published_weights(names: Collection[str]) -> list[str]:
+    """The files with weights in a published list of names: of one kind only; empty if none."""
+    main = next((name for name in WEIGHTS if name in names), None)
+    if main is None:
+        return []
+    if not main.endswith(INDEX_ENDS):
+        return [main]
+    stem, _, ending = main.removesuffix(INDEX_ENDS).rpartition(".")
+    shard = re.compile(rf"{re.escape(stem)}-\d+-of-\d+\.{re.escape(ending)}")
+    return [main, *sorted(name for name in names if shard.fullmatch(name))]
+
+
+def folder_lacks(folder: Path) -> str | None:
+    """What keeps a folder from being whole, as a clause; None if nothing. Opens indexes only."""
+    # A link to nothing counts as a name: what an interrupted download left is not passed over.
+    names = _names(folder)
+    if CONFIG not in names:
+        return f"there is no {CONFIG} in it"
+    weights = folder_weights(folder)
+    if not weights:
+        other = sorted(name for name in names if name.endswith((".h5", ".msgpack", ".onnx")))
+        beside = f", only {', '.join(other)}" if other else ""
+        return f"there are no weights in it (model.safetensors or pytorch_model.bin){beside}"
+    for name in (CONFIG, *weights):
+        if name in names and not (folder / name).is_file():
+            return f"{name} is a link to nothing"
+        if name not in names:
+            return f"{name} is missing, which {weights[0]} names"
+    return None
+
+
+def processor_lacks(folder: Path) -> str | None:
+    """What keeps a folder from having a tokenizer and an image processor, as a clause, or None."""
+    if lost := [name for name in PROCESSOR_FILES if _is_link_to_nothing(folder / name)]:
+        return f"{lost[0]} is a link to nothing"
+    return names_lack_processor([path.name for path in folder.iterdir() if path.is_file()])
+
+
+def names_lack_processor(names: Collection[str]) -> str | None:
+    """As :func:`processor_lacks`, of a list of names."""
+    if not any(all(name in names for name in tokenizer) for tokenizer in TOKENIZERS):
+        return "there is no tokenizer in it (tokenizer.json, vocab.json with merges.txt, vocab.txt)"
+    if not any(name in names for name in IMAGE_PROCESSORS):
+        return f"there is no image processor in it ({' or '.join(IMAGE_PROCESSORS)})"
+    return None
+
+
+def folder_problem(folder: Path, processor: Path | None = None) -> str | None:
+    """The file that is not what its name says, as a clause; None if all are. Reads beginnings."""
+    for name, path in model_files(folder, processor).items():
+        with path.open("rb") as file:
+            problem = head_problem(file.read(512))
+        if problem:
+            return f"{name}: {problem}"
+        if name == CONFIG or name.endswith(INDEX_ENDS):
+            try:
+                facts = json.loads(path.read_bytes())
+            except ValueError:
+                return f"{name} is not JSON"
+            if not isinstance(facts, dict):
+                return f"{name} is not a JSON object"
+    return None
+
+
+def model_files(folder: Path, processor: Path | None = None) -> dict[str, Path]:
+    """The files that decide a model's numbers, by name: all that are there.
+
+    Args:
+        folder: The configuration and the weights.
+        processor: Tokenizer and image processor, if they are in another folder.
+    """
+    own = (CONFIG, *folder_weights(folder))
+    paths = {name: folder / name for name in own}
+    paths.update({name: (processor or folder) / name for name in PROCESSOR_FILES})
+    return {name: path for name, path in paths.items() if path.is_file()}
+
+
+def folder_to_sha256(
+    folder: Path, processor: Path | None = None, *, memo_dir: Path | None = None
+) -> str:
+    """One sha256, in hex, of the files that decide a model's numbers, wherever they lie.
+
+    It is the hash of a line for each file in the order of names: name, NUL, hash, newline.
+
+    Args:
+        folder: As in :func:`model_files`.
+        processor: As in :func:`model_files`.
+        memo_dir: As in :func:`file_to_sha256`.
+    """
+    files = sorted(model_files(folder, processor).items())
+    lines = (f"{name}\0{file_to_sha256(path, memo_dir=memo_dir)}\n" for name, path in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def folder_weights(folder: Path) -> list[str]:
+    """The files with weights that transformers would take, an index before what it names."""
+    names = _names(folder)
+    main = next((name for name in WEIGHTS if name in names), None)
+    if main is None:
+        return []
+    return [main, *_shards(folder / main)] if main.endswith(INDEX_ENDS) else [main]
+
+
+def _shards(index: Path) -> list[str]:
+    """The names in an index; none of one that cannot be read, which is a problem of its own."""
+    try:
+        named = json.loads(index.read_bytes())["weight_map"].values()
+        return sorted({str(name) for name in named})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def _is_link_to_nothing(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
