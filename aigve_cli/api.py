@@ -229,6 +229,7 @@ def run_plan(
         "device": device,
         "precision": precision,
         "torch": records.package_version("torch"),
+        "transformers": records.package_version("transformers"),
         "pillow": records.package_version("pillow"),
         "ffmpeg": ffmpeg_version(),
     }

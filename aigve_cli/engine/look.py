@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 LOOK_AHEAD = 8
 """Files whose content is read ahead of their turn."""
 READ_BYTES = 1 << 20
+IN_FLIGHT = 64
+"""Videos that may wait for the batches that their last frames are in."""
 
 
 @dataclass
@@ -50,6 +53,10 @@ class Counts:
     frames: int = 0
     passes: int = 1
     """2 where a video's frame count was wrong and it was decoded once more."""
+    looked: dict[str, int] = field(default_factory=dict)
+    """Frames, clips or tiles that each network has looked at."""
+    read: dict[str, int] = field(default_factory=dict)
+    """Texts that each network has read by themselves."""
 
 
 @dataclass
@@ -78,8 +85,22 @@ class Looked:
     """Rows that only the scores of this video need, or why there are none; not on disk."""
 
 
-Unscored = Callable[[Path, str], Sequence[PlannedMetric]]
-"""By file and content: the metrics that still have to score this video by itself."""
+@dataclass
+class _Flight:
+    """A file on its way, until the batches that its last frames wait in are run."""
+
+    path: Path
+    content: str
+    land: Callable[[], Looked]
+    rows: VideoRows | None = None
+
+    @property
+    def complete(self) -> bool:
+        return self.rows is None or self.rows.complete
+
+
+Unscored = Callable[[Path, str], Iterable[Request]]
+"""By file and content: what scores of this video by itself still need, prompts put in."""
 
 
 @dataclass(frozen=True)
@@ -149,11 +170,36 @@ class Looker:
     ) -> Generator[tuple[Path, Looked], None, None]:
         """Each file with what became of it, in order; the next ones are decoded meanwhile."""
         self._unscored = unscored
+        flights: deque[_Flight] = deque()
         try:
             for work, inspected, stream in self._ahead(works):
-                yield work.path, self._look(work, inspected, stream, progress)
+                if any(flight.content == inspected.content for flight in flights):
+                    # The same content under another name: what it gives is there first.
+                    yield from self._landed(flights, most=0)
+                flights.append(self._look(work, inspected, stream, progress))
+                yield from self._landed(flights, most=IN_FLIGHT)
+            yield from self._landed(flights, most=0)
         finally:
             self._prefetcher.close()
+
+    def _landed(
+        self, flights: deque[_Flight], *, most: int
+    ) -> Generator[tuple[Path, Looked], None, None]:
+        """Files in order as far as their rows are complete, so that at most so many are left."""
+        while flights and (flights[0].complete or len(flights) > most):
+            flight = flights.popleft()
+            yield flight.path, flight.land()
+
+    def text_rows(self, request: Request) -> Floats:
+        """What a network gives of a request of texts, prompts put in."""
+        return self._loaded().text_rows(request)
+
+    def _loaded(self) -> Producers:
+        if self._producers is None:
+            self._producers = self._load()
+            self.counts.looked = self._producers.looked
+            self.counts.read = self._producers.read
+        return self._producers
 
     def _ahead(
         self, works: Sequence[VideoWork]
@@ -229,11 +275,7 @@ class Looker:
         Without facts, samplings are taken at their limit; the decoder then stops at the end.
         """
         stored = self._wanted_on_disk(work.roles, inspected)
-        fresh = {
-            request: None
-            for planned in self._unscored(work.path, inspected.content)
-            for request in planned.requests.values()
-        }
+        fresh = dict.fromkeys(self._unscored(work.path, inspected.content))
         wishes: dict[Leaf, Wish] = {}
         pad = False
         for request in [*(request for request, _ in stored.values()), *fresh]:
@@ -277,15 +319,17 @@ class Looker:
         inspected: Inspected,
         stream: ChunkStream | None,
         progress: Progress,
-    ) -> Looked:
-        if inspected.problem:
-            problem = inspected.problem
-            record = VideoRecord(inspected.content, status=problem.status, reason=problem.message)
-            return Looked(record)
+    ) -> _Flight:
+        def landed(record: VideoRecord) -> _Flight:
+            return _Flight(work.path, inspected.content, lambda: Looked(record))
+
+        if problem := inspected.problem:
+            status, reason = problem.status, problem.message
+            return landed(VideoRecord(inspected.content, status=status, reason=reason))
         inspected = self._known(inspected)
         if stream is None:
             if stored := self._stored(work, inspected):
-                return Looked(stored)
+                return landed(stored)
             # Another file with this content was looked at, in another role or for other scores.
             stream = self._prefetcher.open(self._job(work.path, self.wanted(work, inspected)))
         try:
@@ -297,9 +341,9 @@ class Looker:
             return self._look_again(work, replace(inspected, facts=error.facts), progress)
         except VideoError as error:
             record = VideoRecord(inspected.content, status=error.status, reason=error.message)
-            return Looked(self._journal.add_video(record, {}))
+            return landed(self._journal.add_video(record, {}))
 
-    def _look_again(self, work: VideoWork, inspected: Inspected, progress: Progress) -> Looked:
+    def _look_again(self, work: VideoWork, inspected: Inspected, progress: Progress) -> _Flight:
         """Decode a second time, now that the number of frames is known."""
         if inspected.content in self._recounted:
             problem = VideoError("gives another number of frames each time it is decoded")
@@ -311,12 +355,10 @@ class Looker:
 
     def _decode(
         self, work: VideoWork, inspected: Inspected, stream: ChunkStream, progress: Progress
-    ) -> Looked:
-        if self._producers is None:
-            self._producers = self._load()
+    ) -> _Flight:
         wanted = self.wanted(work, inspected)
         self.counts.decodes += 1
-        rows = VideoRows(self._producers, wanted.wishes)
+        rows = VideoRows(self._loaded(), wanted.wishes)
         for chunk in stream:
             rows.feed(chunk)
             progress.advance(frames=chunk.decoded)
@@ -337,18 +379,24 @@ class Looker:
         for leaf, wish in found.wishes.items():
             if leaf not in wanted.wishes or not wanted.wishes[leaf].units.issuperset(wish.units):
                 raise _MiscountedError(facts)
+        record = VideoRecord(inspected.content, facts=facts, whole=whole, codec=decoded.codec)
+        land = partial(self._keep, record, rows, found)
+        return _Flight(work.path, inspected.content, land, rows)
+
+    def _keep(self, record: VideoRecord, rows: VideoRows, found: Wanted) -> Looked:
+        """Store what is for the disk, once every row is there, and hand over the rest."""
+        assert record.facts is not None
         stored: dict[str, tuple[Indices, Floats]] = {}
         refused: dict[str, str] = {}
         for key, (request, units) in found.stored.items():
-            gathered = _gathered(rows, request, None if is_head(request) else units, facts)
+            own = None if is_head(request) else units
+            gathered = _gathered(rows, request, own, record.facts)
             if isinstance(gathered, AigveError):
                 refused[key] = gathered.message
             else:
                 stored[key] = units, gathered
-        fresh = {request: _gathered(rows, request, None, facts) for request in found.fresh}
-        record = VideoRecord(
-            inspected.content, facts=facts, whole=whole, codec=decoded.codec, refused=refused
-        )
+        fresh = {request: _gathered(rows, request, None, record.facts) for request in found.fresh}
+        record = replace(record, refused=refused)
         return Looked(self._journal.add_video(record, stored), fresh)
 
 

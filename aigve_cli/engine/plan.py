@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from aigve_cli.contract import (
@@ -75,11 +75,15 @@ class PlannedMetric:
                 frames or clips are, since what a head makes of a video is its score.
         """
         if self.reads_stored_rows:
-            return list(self.requests.values())
+            return [request for request in self.requests.values() if request_frames(request)]
         if not keep:
             return []
         everything = [inner for request in self.requests.values() for inner in _with_inner(request)]
-        return [request for request in dict.fromkeys(everything) if has_units(request)]
+        return [
+            request
+            for request in dict.fromkeys(everything)
+            if has_units(request) and not reads_prompts(request)
+        ]
 
 
 class Producer(NamedTuple):
@@ -105,6 +109,8 @@ class Leaf:
 
     producer: Producer
     view: View
+    texts: tuple[str, ...] = ()
+    """What is read together with each frame or clip."""
 
     @property
     def takes_clips(self) -> bool:
@@ -201,16 +207,13 @@ def plan_metric(
     requests = metric.requests(options, extent)
     for asked in requests.values():
         for request in _with_inner(asked):
-            _check_sources(name, request)
+            _check_sources(metric, request)
         for frames in request_frames(asked):
             _check_length(requested, frames.sampling)
     planned = PlannedMetric(requested, name, metric, options, requests, why, unused=tuple(unused))
     for request in requests.values():
-        if planned.reads_stored_rows and not has_units(request):
-            raise UsageError(
-                f"The metric '{name}' asks for {request.output}: rows without a frame or clip of "
-                "their own are not stored, as sets and pairs need them to be."
-            )
+        if planned.reads_stored_rows:
+            _check_can_be_stored(metric, request)
     return planned
 
 
@@ -219,21 +222,44 @@ def _holds_for(option: Option | None, value: str | OptionValue) -> bool:
     return option is not None and (not option.choices or value in option.choices)
 
 
-def _check_sources(metric: str, request: Request) -> None:
+def _check_sources(metric: Metric, request: Request) -> None:
     """Refuse what no producer could be given, before anything is decoded."""
-    kinds = {type(source) for source in request.sources}
-    frames = request_frames(request)
+    card = network_card(request.producer)
+    if card.weights:
+        card.entry(request.weights)
+    kinds = [type(source) for source in request.sources]
     problem = ""
-    if Prompt in kinds:
-        problem = "prompts cannot be read by a producer yet"
-    elif kinds & {Frames, Text} and len(request.sources) != 1:
-        problem = "frames and texts are looked at alone; a head takes the rows of several requests"
-    elif is_head(request) and kinds != {Request}:
-        problem = "a head reads the rows of other requests"
-    elif len({look.role for look in frames}) > 1:
+    if request.output_name in card.with_text:
+        if kinds not in ([Frames, Prompt], [Frames, Text]):
+            problem = "it takes frames and then a prompt or a text"
+    elif request.output_name in card.text:
+        if kinds not in ([Prompt], [Text]):
+            problem = "it takes a prompt, or constant texts"
+    elif is_head(request):
+        if set(kinds) != {Request}:
+            problem = "a head reads the rows of other requests"
+    elif kinds != [Frames] and (card.weights or set(kinds) != {Request}):
+        problem = "it takes one look at frames"
+    if Prompt in kinds and "prompt" not in metric.card.needs:
+        problem = "it reads prompts, which the metric's card does not say that it needs"
+    if len({look.role for look in request_frames(request)}) > 1:
         problem = "the generated and the reference video cannot be looked at in one request"
     if problem:
-        raise UsageError(f"The metric '{metric}' asks for {request.output}: {problem}.")
+        raise UsageError(f"The metric '{metric.card.name}' asks for {request.output}: {problem}.")
+
+
+def _check_can_be_stored(metric: Metric, request: Request) -> None:
+    """Refuse rows of sets and pairs that cannot outlive their video."""
+    problem = ""
+    if not request_frames(request):
+        if metric.compares_sets():
+            problem = "sets have rows of frames and clips, not of texts"
+    elif reads_prompts(request):
+        problem = "rows that a prompt has a part in are not stored, as sets and pairs need them"
+    elif not has_units(request):
+        problem = "rows without a frame or clip of their own are not stored, as sets and pairs need"
+    if problem:
+        raise UsageError(f"The metric '{metric.card.name}' asks for {request.output}: {problem}.")
 
 
 def _check_length(metric: str, sampling: Sampling) -> None:
@@ -326,15 +352,58 @@ def unit_length(sampling: Sampling) -> int:
 
 
 def request_looks(request: Request) -> list[Look]:
-    """Every look at frames in a request, inner ones included."""
+    """Every look at frames in a request with its prompt put in, inner ones included."""
     looks: list[Look] = []
     for source in request.sources:
         if isinstance(source, Frames):
-            leaf = Leaf(request_producer(request), source.view)
-            looks.append(Look(leaf, source, request.output_name))
+            looks.append(Look(request_leaf(request), source, request.output_name))
         elif isinstance(source, Request):
             looks += request_looks(source)
     return looks
+
+
+def request_leaf(request: Request) -> Leaf:
+    """Who looks at the frames that are a request's own first source, and what is read with them."""
+    look, *others = request.sources
+    assert isinstance(look, Frames)
+    texts = tuple(text for source in others for text in _constants(source))
+    return Leaf(request_producer(request), look.view, texts)
+
+
+def _constants(source: Source) -> tuple[str, ...]:
+    assert isinstance(source, Text), "a prompt is put in before anything is looked at"
+    return source.constants
+
+
+def reads_prompts(request: Request) -> bool:
+    """Whether a request's rows depend on a sample's prompt."""
+    return any(
+        isinstance(source, Prompt) for inner in _with_inner(request) for source in inner.sources
+    )
+
+
+def with_prompt(request: Request, prompt: str | None) -> Request:
+    """The request of one sample: its prompt in the place of :class:`Prompt`, as a text."""
+    if prompt is None or not reads_prompts(request):
+        return request
+
+    def put_in(source: Source) -> Source:
+        if isinstance(source, Prompt):
+            return Text((prompt,))
+        return with_prompt(source, prompt) if isinstance(source, Request) else source
+
+    return replace(request, sources=tuple(map(put_in, request.sources)))
+
+
+def with_views(request: Request, view_of: Callable[[Producer, View], View]) -> Request:
+    """The request with other views, such as named steps for what a model's folder says."""
+
+    def seen(source: Source) -> Source:
+        if isinstance(source, Frames):
+            return replace(source, view=view_of(request_producer(request), source.view))
+        return with_views(source, view_of) if isinstance(source, Request) else source
+
+    return replace(request, sources=tuple(map(seen, request.sources)))
 
 
 def _with_inner(request: Request) -> Iterator[Request]:
@@ -346,8 +415,7 @@ def _with_inner(request: Request) -> Iterator[Request]:
 
 def request_producer(request: Request) -> Producer:
     """The outermost producer of a request."""
-    default = network_card(request.producer).default_weights
-    tag = "" if request.weights == default else request.weights
+    tag = network_card(request.producer).canonical_tag(request.weights)
     return Producer(request.producer, tag, request.variant)
 
 

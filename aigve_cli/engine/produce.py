@@ -6,10 +6,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from aigve_cli.contract import Frames, Request, Text, View
-from aigve_cli.engine.plan import Leaf, Producer, is_head, request_producer
+from aigve_cli.engine.plan import Leaf, Producer, is_head, request_leaf, request_producer
 from aigve_cli.errors import AigveError, SetupError, WeightsError
 from aigve_cli.lazy import np
 from aigve_cli.video.prefetch import Chunk, HostView
@@ -40,28 +40,53 @@ class Producers:
 
     networks: Mapping[Producer, Any]
     """Torch modules: float32 [B, C, h, w], or [B, C, L, h, w] for those that take clips → named
-    outputs [B, D]. Some have a ``head``, rows [U, D] of a video → named outputs, or a ``text``."""
+    outputs [B, D]. Some have a ``head``, rows [U, D] of a video → named outputs, a ``text``, N
+    texts → named outputs [N, D], or a ``with_text``, pictures and B texts → named outputs."""
     functions: Mapping[Producer, Function]
     """float32 [U, L, D] → named outputs [U, D']."""
     device: str
     precision: Precision
     batch_size: int | None = None
-    _texts: dict[Request, Floats] = field(default_factory=dict, repr=False)
+    looked: dict[str, int] = field(default_factory=dict)
+    """How many frames, clips or tiles each network has looked at."""
+    read: dict[str, int] = field(default_factory=dict)
+    """How many texts each network has read by themselves."""
+    queues: dict[QueueKey, Queue] = field(default_factory=dict, repr=False)
+    """What waits for a batch, where batches span videos."""
+    _texts: dict[tuple[Producer, Text], Mapping[str, Floats]] = field(
+        default_factory=dict, repr=False
+    )
+
+    @property
+    def spans_videos(self) -> bool:
+        """Whether a batch may hold frames of several videos.
+
+        On a GPU a batch of one clip takes as long as one of many. On a CPU it does not, and with
+        batches of its own a video has the same last digits in a run that was interrupted.
+        """
+        return self.device != "cpu" or self.batch_size is not None
 
     def text_rows(self, request: Request) -> Floats:
-        """What a network gives of constant texts, float32 [texts, D]; made once a run."""
-        if request not in self._texts:
-            (texts,) = request.sources
-            assert isinstance(texts, Text)
-            network = self.networks[request_producer(request)]
+        """What a network gives of texts, float32 [texts, D]; each is read once a run."""
+        (texts,) = request.sources
+        assert isinstance(texts, Text)
+        producer = request_producer(request)
+        key = producer, texts
+        if key not in self._texts:
+            network = self.networks[producer]
             rows = _outputs(self, lambda: network.text(texts.constants), "texts")
             _check_finite(rows, network)
-            self._texts[request] = rows[request.output_name]
-        return self._texts[request]
+            _count(self.read, producer, len(texts.constants))
+            self._texts[key] = rows
+        return self._texts[key][request.output_name]
 
     def batch(self, height: int, width: int, length: int = 1) -> int:
         """Units in a batch, each of ``length`` pictures of this size."""
         return self.batch_size or max(1, BATCH_PIXELS[self.device] // (height * width * length))
+
+
+def _count(counts: dict[str, int], producer: Producer, number: int) -> None:
+    counts[producer.checkpoint] = counts.get(producer.checkpoint, 0) + number
 
 
 @dataclass
@@ -82,6 +107,69 @@ def host_views(wishes: Mapping[Leaf, Wish]) -> tuple[HostView, ...]:
     return tuple(HostView(steps, wanted) for steps, wanted in frames.items())
 
 
+class QueueKey(NamedTuple):
+    """What can be in one batch: units of any video that one network sees in one way."""
+
+    leaf: Leaf
+    """Without texts, of which each unit has its own."""
+    with_text: bool
+
+
+class Queue:
+    """Units that wait for a batch of one network: pictures of one shape, clips of one length.
+
+    Args:
+        producers: What is loaded.
+        key: Which network, and whether each unit is seen together with a text.
+    """
+
+    def __init__(self, producers: Producers, key: QueueKey) -> None:
+        self._producers = producers
+        self._producer = key.leaf.producer
+        self._with_text = key.with_text
+        self._waiting: list[tuple[torch.Tensor, _LeafRows]] = []
+
+    def add(self, unit: torch.Tensor, owner: _LeafRows) -> None:
+        """Take a unit [C, h, w] or [C, L, h, w] whose rows ``owner`` waits for."""
+        if self._waiting and self._waiting[0][0].shape != unit.shape:
+            self.flush()
+        self._waiting.append((unit, owner))
+
+    def run_full(self) -> None:
+        """Run every batch that is full."""
+        while self._waiting and len(self._waiting) >= self._size():
+            self._run(self._size())
+
+    def flush(self) -> None:
+        """Run everything that waits."""
+        while self._waiting:
+            self._run(self._size())
+
+    def _size(self) -> int:
+        _, *length, height, width = self._waiting[0][0].shape
+        return self._producers.batch(height, width, *length)
+
+    def _run(self, size: int) -> None:
+        waiting, self._waiting = self._waiting[:size], self._waiting[size:]
+        units = [unit for unit, owner in waiting if owner.problem is None]
+        owners = [owner for _, owner in waiting if owner.problem is None]
+        if not units:
+            return
+        texts = tuple(text for owner in owners for text in owner.texts) if self._with_text else ()
+        network = self._producers.networks[self._producer]
+        try:
+            outputs = _run_network(self._producers, network, units, texts)
+        except ValueError as error:
+            # Frames that this network cannot take, such as tiny ones: others may.
+            problem = AigveError(f"{self._producer.name}: {error}")
+            for owner in owners:
+                owner.problem = problem
+            return
+        _count(self._producers.looked, self._producer, len(units))
+        for row, owner in enumerate(owners):
+            owner.receive({name: values[row] for name, values in outputs.items()})
+
+
 class VideoRows:
     """The rows that networks give for the wanted frames and clips of one video.
 
@@ -94,7 +182,12 @@ class VideoRows:
         self._producers = producers
         views = [view.steps for view in host_views(wishes)]
         self._view_of = {leaf: views.index(split_view(leaf.view)[0]) for leaf in wishes}
-        self._leaves = {leaf: _LeafRows(producers, leaf, wish) for leaf, wish in wishes.items()}
+        queues = producers.queues if producers.spans_videos else {}
+        self._leaves = {}
+        for leaf, wish in wishes.items():
+            key = QueueKey(replace(leaf, texts=()), bool(leaf.texts))
+            queue = queues.setdefault(key, Queue(producers, key))
+            self._leaves[leaf] = _LeafRows(producers, leaf, wish, queue)
         self._heads: dict[Request, Mapping[str, Floats]] = {}
 
     def feed(self, chunk: Chunk) -> None:
@@ -104,9 +197,15 @@ class VideoRows:
                 rows.take(index, picture)
 
     def finish(self) -> None:
-        """Run what is left in the batches."""
-        for leaf in self._leaves.values():
-            leaf.flush()
+        """There are no more frames: run what waits, unless it may wait for other videos."""
+        if not self._producers.spans_videos:
+            for leaf in self._leaves.values():
+                leaf.queue.flush()
+
+    @property
+    def complete(self) -> bool:
+        """Whether rows can be gathered without a batch that is not full."""
+        return all(leaf.complete for leaf in self._leaves.values())
 
     def gather(self, request: Request, units_of: Callable[[Frames], Indices]) -> Floats:
         """The rows of a request, float32.
@@ -120,7 +219,7 @@ class VideoRows:
         """
         source = request.sources[0]
         if isinstance(source, Frames):
-            leaf = self._leaves[Leaf(request_producer(request), source.view)]
+            leaf = self._leaves[request_leaf(request)]
             return leaf.rows(request.output_name, units_of(source))
         if isinstance(source, Text):
             return self._producers.text_rows(request)
@@ -160,7 +259,11 @@ class VideoRows:
 class _LeafRows:
     """One network's rows: views of frames wait until a unit is whole, units until a batch is."""
 
-    def __init__(self, producers: Producers, leaf: Leaf, wish: Wish) -> None:
+    def __init__(self, producers: Producers, leaf: Leaf, wish: Wish, queue: Queue) -> None:
+        self.queue = queue
+        self.texts = leaf.texts
+        self.problem: AigveError | None = None
+        """Why there are no rows."""
         self._producers = producers
         self._leaf = leaf
         self._outputs = sorted(wish.outputs)
@@ -170,65 +273,45 @@ class _LeafRows:
         self._needed = Counter(index for unit in units for index in set(unit))
         self._seen: dict[int, torch.Tensor] = {}
         self._position: dict[tuple[int, ...], int] = {}
-        self._batch: list[torch.Tensor] = []
-        self._batch_length = 0
         self._tiles = 1
         self._rows: dict[str, Floats] = {}
         self._filled = 0
         self._device_steps = split_view(leaf.view)[1]
-        self._problem: AigveError | None = None
+
+    @property
+    def complete(self) -> bool:
+        return self.problem is not None or self._filled == len(self._position) * self._tiles
 
     def take(self, index: int, frame: NDArray[Any]) -> None:
-        if index not in self._needed or self._problem:
+        if index not in self._needed or self.problem:
             return
         self._seen[index] = _frame_to_input(self._producers, frame, self._device_steps)
         while self._pending and max(self._pending[0]) <= index:
             self._add(self._pending.popleft())
+        self.queue.run_full()
 
     def _add(self, unit: tuple[int, ...]) -> None:
         import torch
 
         self._position[unit] = len(self._position)
-        if self._batch and self._batch_length != len(unit):
-            self.flush()  # clips of another length are another batch
-        self._batch_length = len(unit)
         frames = [self._seen[index] for index in unit]
         # [C, h, w], or [C, L, h, w] for a clip; one for each tile of a frame.
         clips = torch.stack(frames, dim=2) if self._leaf.takes_clips else frames[0]
         self._tiles = len(clips)
-        self._batch.extend(clips)
+        for clip in clips:
+            self.queue.add(clip, self)
         for index in set(unit):
             self._needed[index] -= 1
             if not self._needed[index]:
                 del self._seen[index]
-        if len(self._batch) >= self._batch_size():
-            self.flush()
 
-    def _batch_size(self) -> int:
-        height, width = self._batch[0].shape[-2:]
-        return self._producers.batch(height, width, self._batch_length)
-
-    def flush(self) -> None:
-        # Tiles of one frame may be more than a batch.
-        while self._batch and not self._problem:
-            size = self._batch_size()
-            batch, self._batch = self._batch[:size], self._batch[size:]
-            self._run(batch)
-
-    def _run(self, batch: list[torch.Tensor]) -> None:
-        network = self._producers.networks[self._leaf.producer]
-        try:
-            outputs = _run_network(self._producers, network, batch)
-        except ValueError as error:
-            # Frames that this network cannot take, such as tiny ones: others may.
-            self._problem = AigveError(f"{self._leaf.producer.name}: {error}")
-            self._pending.clear()
-            return
-        first, self._filled = self._filled, self._filled + len(batch)
+    def receive(self, outputs: Mapping[str, Floats]) -> None:
+        """The next row of each output, in the order in which units were added."""
         for name in self._outputs:
-            self._room(name, outputs[name])[first : self._filled] = outputs[name]
+            self._room(name, outputs[name])[self._filled] = outputs[name]
+        self._filled += 1
 
-    def _room(self, name: str, some: Floats) -> Floats:
+    def _room(self, name: str, row: Floats) -> Floats:
         """All rows of an output, of which the first are filled.
 
         Taken at once: small rows that stay would break up the memory of large pictures that go, and
@@ -236,12 +319,14 @@ class _LeafRows:
         """
         if name not in self._rows:
             units = len(self._position) + len(self._pending)
-            self._rows[name] = np.empty((units * self._tiles, *some.shape[1:]), np.float32)
+            self._rows[name] = np.empty((units * self._tiles, *row.shape), np.float32)
         return self._rows[name]
 
     def rows(self, output: str, units: Indices) -> Floats:
-        if self._problem:
-            raise self._problem
+        if not self.complete:
+            self.queue.flush()
+        if self.problem:
+            raise self.problem
         if output not in self._rows or len(units) == 0:
             known = self._rows.get(output)
             return np.zeros((0, 0 if known is None else known.shape[1]), np.float32)
@@ -266,7 +351,7 @@ def _frame_to_input(producers: Producers, frame: NDArray[Any], steps: View) -> t
 
 
 def _run_network(
-    producers: Producers, network: Any, units: list[torch.Tensor]
+    producers: Producers, network: Any, units: list[torch.Tensor], texts: tuple[str, ...]
 ) -> Mapping[str, Floats]:
     import torch
 
@@ -274,7 +359,10 @@ def _run_network(
         with _arithmetic(producers):
             batch = torch.stack(units)
             layout = torch.channels_last if batch.ndim == 4 else torch.channels_last_3d
-            outputs: Mapping[str, torch.Tensor] = network(batch.contiguous(memory_format=layout))
+            batch = batch.contiguous(memory_format=layout)
+            outputs: Mapping[str, torch.Tensor] = (
+                network.with_text(batch, texts) if texts else network(batch)
+            )
             return outputs
 
     rows = _outputs(producers, forward, f"a batch of {len(units)}")

@@ -9,8 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from aigve_cli.contract import AsPublished, View
 from aigve_cli.engine.networks import check_network
-from aigve_cli.engine.plan import PlannedMetric, Producer, plan_metric, request_producers
+from aigve_cli.engine.plan import (
+    PlannedMetric,
+    Producer,
+    plan_metric,
+    request_producers,
+    with_views,
+)
 from aigve_cli.engine.setup import Plan
 from aigve_cli.errors import MissingWeightsError, WeightsError
 from aigve_cli.weights import Located, find_weights, locate_weights, network_card
@@ -91,10 +98,33 @@ def _if_it_can_be_built(plan: Plan, planned: PlannedMetric, search: _Search) -> 
             try:
                 check_network(card, here, producer.variant)
             except WeightsError as error:
-                if plan.policy.mode == "standard" or len(plan.metrics) == 1:
-                    raise
-                return replace(planned, missing=error.message)
-    return planned
+                return _without(plan, planned, error)
+    try:
+        return _with_named_steps(planned, search)
+    except WeightsError as error:
+        return _without(plan, planned, error)
+
+
+def _without(plan: Plan, planned: PlannedMetric, error: WeightsError) -> PlannedMetric:
+    """The metric without a number, unless there is no other, or none may do without its own."""
+    if plan.policy.mode == "standard" or len(plan.metrics) == 1:
+        raise error
+    return replace(planned, missing=error.message)
+
+
+def _with_named_steps(planned: PlannedMetric, search: _Search) -> PlannedMetric:
+    """The metric with the steps that its models' folders state, as far as they are here."""
+    from aigve_cli.engine.preprocessing import folder_to_view
+
+    def view_of(producer: Producer, view: View) -> View:
+        here = search.found.get(producer._replace(variant=""))
+        match view:
+            case (AsPublished(how),) if here is not None:
+                return folder_to_view(here.processor or here.path, how)
+        return view
+
+    requests = {name: with_views(asked, view_of) for name, asked in planned.requests.items()}
+    return replace(planned, requests=requests)
 
 
 def _instead(
@@ -147,8 +177,11 @@ class _Search:
 
     def _may_fetch(self, network: Producer) -> bool:
         policy = self._plan.policy
-        urls = network_card(network.name).entry(network.weights or None).urls
-        return bool(urls) and not policy.offline and policy.mode != "embedded"
+        card = network_card(network.name)
+        entry = card.entry(network.weights or None)
+        # To a folder of the user's own the tokenizer that the card names may be fetched.
+        published = entry.fetchable or card.entry().processor_hub_id
+        return bool(published) and not policy.offline and policy.mode != "embedded"
 
     def _look(self, network: Producer) -> None:
         card, tag, policy = network_card(network.name), network.weights or None, self._plan.policy

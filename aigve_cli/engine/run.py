@@ -19,6 +19,7 @@ from aigve_cli.engine.plan import (
     request_key,
     request_sampling,
     score_key,
+    with_prompt,
 )
 from aigve_cli.engine.scores import guarded, json_to_score, score_to_json
 from aigve_cli.errors import AigveError
@@ -111,18 +112,17 @@ class Run:
 
     # --- scores -------------------------------------------------------------------------------
 
-    def _unscored(self, path: Path, content: str) -> list[PlannedMetric]:
-        """The metrics that score this file by itself, and have not done so for all its samples."""
-        return [
-            planned
-            for planned in self.planned
-            if planned.metric.scores_videos()
-            and not planned.reads_stored_rows
-            and not all(
-                self._known_score(planned, sample, {"generated": content, "reference": None})
-                for sample in self._samples_of.get(path, ())
-            )
-        ]
+    def _unscored(self, path: Path, content: str) -> Iterator[Request]:
+        """What the scores of this file by itself need, as far as its samples do not have them."""
+        contents = {"generated": content, "reference": None}
+        for planned in self.planned:
+            if not planned.metric.scores_videos() or planned.reads_stored_rows:
+                continue
+            for sample in self._samples_of.get(path, ()):
+                if lacks_prompt(planned, sample) or self._known_score(planned, sample, contents):
+                    continue
+                for request in planned.requests.values():
+                    yield with_prompt(request, sample.prompt)
 
     def _known_score(
         self, planned: PlannedMetric, sample: Sample, content: Mapping[str, str | None]
@@ -185,18 +185,20 @@ class Run:
                 return Score.missing("no reference video")
             if reference.status != "ok":
                 return Score.missing(f"its reference: {reference.reason}")
-        if "prompt" in needs and not sample.prompt:
+        if lacks_prompt(planned, sample):
             return Score.missing("no prompt")
         if why := self.too_short(planned, generated, "generated"):
             return Score.missing(why)
 
         def compute() -> Score:
-            ours = (
-                self._features(planned, generated, "generated")
-                if planned.reads_stored_rows
-                else self._fresh_features(planned, sample)
-            )
-            theirs = self._features(planned, reference, "reference") if reference else None
+            theirs = None
+            if planned.reads_stored_rows:
+                ours = self._features(planned, generated, "generated")
+                ours |= self._text_features(planned, sample)
+                if reference:
+                    theirs = self._features(planned, reference, "reference")
+            else:
+                ours = self._fresh_features(planned, sample)
             features = SampleFeatures(ours, theirs, generated.facts)
             seen = sample if "prompt" in needs else replace(sample, prompt=None)
             score = planned.metric.score(features, seen, planned.options)
@@ -223,7 +225,18 @@ class Run:
     def _fresh_features(self, planned: PlannedMetric, sample: Sample) -> dict[str, Any]:
         assert sample.generated is not None
         rows = self._rows[sample.generated].rows
-        return {name: _rows_of(rows, request) for name, request in planned.requests.items()}
+        return {
+            name: _rows_of(rows, with_prompt(request, sample.prompt))
+            for name, request in planned.requests.items()
+        }
+
+    def _text_features(self, planned: PlannedMetric, sample: Sample) -> dict[str, Any]:
+        """The rows of requests that look at no video."""
+        return {
+            name: self.looker.text_rows(with_prompt(request, sample.prompt))
+            for name, request in planned.requests.items()
+            if not request_frames(request)
+        }
 
     def _features(self, planned: PlannedMetric, record: VideoRecord, role: str) -> dict[str, Any]:
         assert record.facts is not None
@@ -350,6 +363,11 @@ class Run:
                 lambda: planned.metric.compare(generated, reference or None, planned.options),
             )
         return score, generated, reference
+
+
+def lacks_prompt(planned: PlannedMetric, sample: Sample) -> bool:
+    """Whether a metric needs a prompt that a sample does not have."""
+    return "prompt" in planned.metric.card.needs and not (sample.prompt or "").strip()
 
 
 def _rows_of(rows: Mapping[Request, Any], request: Request) -> Any:

@@ -160,6 +160,13 @@ def make_plan(
             hint="Give --reference-dir, or name generated files like their reference with "
             "_synthetic behind (a.mp4, a_synthetic.mp4), or --reference-stats.",
         )
+    prompting = [p.requested for p in planned if "prompt" in p.metric.card.needs]
+    if len(prompting) == len(planned) and not any(s.prompt for s in dataset.generated):
+        raise UsageError(
+            f"There are no prompts for {', '.join(prompting)} to compare videos with.",
+            hint="Give --prompts FILE (csv, json, jsonl or txt), --prompt TEXT for all videos, "
+            "--prompt-from-name, or annotations with prompt_gt.",
+        )
     policy = weights_policy(
         mode=weights,
         weights_dir=weights_dir,

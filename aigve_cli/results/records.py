@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aigve_cli import __version__
-from aigve_cli.contract import Extent, Request, Sample, Score
+from aigve_cli.contract import Extent, OptionValue, Request, Sample, Score
 from aigve_cli.engine.journal import VideoRecord
 from aigve_cli.engine.plan import PlannedMetric, request_frames, request_producers
 from aigve_cli.engine.run import HELD, Run
@@ -98,7 +98,7 @@ def metric_records(
             "reason": _reason(score, value.name),
             "by_choice": score.by_choice,
         }
-        for value in planned.metric.card.values
+        for value in planned.metric.values(planned.options)
     ]
 
 
@@ -114,13 +114,18 @@ def _said_of_all(
         return []
     notes = [] if precision == "fp32" else [f"precision {precision}"]
     notes += [
-        f"{option.name}={planned.options[option.name]}"
+        f"{option.name}={_short(planned.options[option.name])}"
         for option in planned.metric.card.options
         if planned.options[option.name] != option.default and option.name not in SAID_ELSEWHERE
     ]
     filled = sum(side["padded_videos"] for side in sides if side)
     videos = "1 video" if filled == 1 else f"{filled} videos"
     return [*notes, f"{videos} filled up with frames"] if filled else notes
+
+
+def _short(value: OptionValue) -> OptionValue:
+    """A folder by its last name: its whole path is among the record's options."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _saved(run: Run, planned: PlannedMetric) -> dict[str, str] | None:
@@ -168,6 +173,7 @@ def _identity(
             "sha256": here.sha256,
             "verified": here.verified,
             "licence": here.licence,
+            "published": here.published,
         }
         for name, here in sorted(loaded.items())
     ]

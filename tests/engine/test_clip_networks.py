@@ -19,7 +19,7 @@ from aigve_cli.engine import look
 from aigve_cli.engine.journal import JOURNAL
 from aigve_cli.engine.networks import load_network
 from aigve_cli.engine.plan import Leaf, Producer, plan_metric, request_frames, request_looks
-from aigve_cli.engine.produce import Producers, VideoRows, Wish, _LeafRows
+from aigve_cli.engine.produce import Producers, Queue, QueueKey, VideoRows, Wish, _LeafRows
 from aigve_cli.registry import registry
 from aigve_cli.statistics.frechet import gaussians_to_frechet
 from aigve_cli.statistics.gaussian import rows_to_gaussian
@@ -199,7 +199,9 @@ def test_clips_of_two_lengths_are_not_one_batch(batch_size):
 def leaf_rows(*clips: Unit) -> _LeafRows:
     (look,) = request_looks(request_of())
     wish = Wish({"logits"}, {tuple(clip) for clip in clips})
-    return _LeafRows(producers_of(Counting(), 1), look.leaf, wish)
+    producers = producers_of(Counting(), 1)
+    queue = Queue(producers, QueueKey(look.leaf, with_text=False))
+    return _LeafRows(producers, look.leaf, wish, queue)
 
 
 def held(rows: _LeafRows, frames: int) -> list[list[int]]:

@@ -20,6 +20,7 @@ from aigve_cli.contract import (
 )
 from aigve_cli.engine.plan import (
     read_options,
+    reads_prompts,
     request_frames,
     request_key,
     request_producers,
@@ -65,7 +66,7 @@ def test_requests_are_pure_and_name_producers_that_exist(metric):
             card = network_card(producer.name)
             assert not producer.weights or producer.weights in card.weights
         assert request_key(request, {}) == request_key(request, {})
-        assert request_frames(request)
+        assert request_frames(request) or reads_prompts(request)
         assert all(str(frames.sampling) for frames in request_frames(request))
 
 
@@ -110,14 +111,21 @@ class Set(list):
     """Videos in memory."""
 
 
+def shape_of(request, rows):
+    """Of frames or clips so many rows; of a prompt one, as wide as its network's card says."""
+    if request_frames(request):
+        return rows, 40
+    return 1, network_card(request.producer).text[request.output_name] or 40
+
+
 def made_up(metric, seed, videos, rows=6):
     random = np.random.default_rng(seed)
     return Set(
         VideoFeatures(
             f"{seed}-{index}",
             {
-                name: random.normal(size=(rows, 40)).astype(np.float32)
-                for name in metric.requests(defaults(metric), Extent())
+                name: random.normal(size=shape_of(request, rows)).astype(np.float32)
+                for name, request in metric.requests(defaults(metric), Extent()).items()
             },
         )
         for index in range(videos)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 
 import pytest
+import torch
 
-from aigve_cli import evaluate
+from aigve_cli import api, evaluate
 
 METRICS = ("fid-lite0", "kid-lite0", "is-lite0", "fvd-lite0")
 
@@ -63,18 +64,23 @@ def test_metrics_alone_or_together(pairs, usual, tmp_path):
 
 
 def test_one_network_pass_for_all_metrics(pairs, tmp_path, monkeypatch):
-    from aigve_cli.engine import produce
+    seen = []
 
-    batches = []
-    original = produce._run_network
+    class Counted(torch.nn.Module):
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
 
-    def counting(producers, network, units):
-        batches.append(len(units))
-        return original(producers, network, units)
+        def forward(self, images):
+            seen.append(len(images))
+            return self.network(images)
 
-    monkeypatch.setattr(produce, "_run_network", counting)
-    evaluate(pairs, metrics=METRICS, device="cpu", output_dir=tmp_path)
-    assert sum(batches) == 8 * 18
+    load = api.load_network
+    monkeypatch.setattr(api, "load_network", lambda *args, **kw: Counted(load(*args, **kw)))
+    results = evaluate(pairs, metrics=METRICS, device="cpu", output_dir=tmp_path)
+    assert sum(seen) == 8 * 18
+    assert results.document["counts"]["looked"] == {"efficientnet-lite0": 8 * 18}
+    assert results.document["counts"]["read"] == {}
 
 
 def test_a_reference_that_many_share_is_decoded_and_counted_once(pairs, tmp_path):

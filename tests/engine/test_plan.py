@@ -219,8 +219,10 @@ TAPS, MOTION = Request("vgg16:taps", (LOOK,)), Request("slowfast-r50:features", 
 SPATIAL = Request("simplevqa:spatial", (LOOK,))
 TEXT = Text(("a photo",))
 
-PROMPTS = "prompts cannot be read by a producer yet"
-ALONE = "frames and texts are looked at alone"
+PROMPTS = "it reads prompts, which the metric's card does not say that it needs"
+ONE_LOOK = "it takes one look at frames"
+ONE_TEXT = "it takes a prompt, or constant texts"
+FRAMES_THEN_TEXT = "it takes frames and then a prompt or a text"
 ROWS = "a head reads the rows of other requests"
 ROLES = "the generated and the reference video cannot be looked at in one request"
 NOT_STORED = "rows without a frame or clip of their own are not stored"
@@ -250,18 +252,21 @@ def seen_as(request, role):
     ("asked", "output", "words"),
     [
         (Request("clip-vit-b-32:text", (Prompt(),)), "clip-vit-b-32:text", PROMPTS),
-        (Request("gstvqa:score", (TAPS, Prompt())), "gstvqa:score", PROMPTS),
-        (Request("vgg16:taps", (LOOK, Prompt())), "vgg16:taps", PROMPTS),
-        (Request("vgg16:taps", (LOOK, LOOK)), "vgg16:taps", ALONE),
+        (Request("blip-itm:itm", (LOOK, Prompt())), "blip-itm:itm", PROMPTS),
+        (Request("blip-itm:itm", (LOOK,)), "blip-itm:itm", FRAMES_THEN_TEXT),
+        (Request("blip-itm:itm", (TEXT, LOOK)), "blip-itm:itm", FRAMES_THEN_TEXT),
+        (Request("gstvqa:score", (TAPS, TEXT)), "gstvqa:score", ROWS),
+        (Request("vgg16:taps", (LOOK, TEXT)), "vgg16:taps", ONE_LOOK),
+        (Request("vgg16:taps", (LOOK, LOOK)), "vgg16:taps", ONE_LOOK),
         (
             Request("vgg16:taps", (LOOK, replace(LOOK, sampling=Spread(8)))),
             "vgg16:taps",
-            ALONE,
+            ONE_LOOK,
         ),
-        (Request("vgg16:taps", (LOOK, TAPS)), "vgg16:taps", ALONE),
-        (Request("clip-vit-b-32:text", (TEXT, TEXT)), "clip-vit-b-32:text", ALONE),
-        (Request("clip-vit-b-32:text", (LOOK, TEXT)), "clip-vit-b-32:text", ALONE),
-        (Request("gstvqa:score", (TAPS, LOOK)), "gstvqa:score", ALONE),
+        (Request("vgg16:taps", (LOOK, TAPS)), "vgg16:taps", ONE_LOOK),
+        (Request("clip-vit-b-32:text", (TEXT, TEXT)), "clip-vit-b-32:text", ONE_TEXT),
+        (Request("clip-vit-b-32:text", (LOOK, TEXT)), "clip-vit-b-32:text", ONE_TEXT),
+        (Request("gstvqa:score", (TAPS, LOOK)), "gstvqa:score", ROWS),
         (Request("gstvqa:score", (LOOK,)), "gstvqa:score", ROWS),
         (Request("gstvqa:score", (TEXT,)), "gstvqa:score", ROWS),
         # Deep inside, it is the inner request that is named.
@@ -294,7 +299,6 @@ def test_requests_that_are_refused(asked, output, words):
         (Request("gstvqa:score", (TAPS,)), True),
         (Request("gstvqa:score", (seen_as(TAPS, "each"),)), False),
         (Request("gstvqa:score", (seen_as(TAPS, "reference"),)), False),
-        (Request("clip-vit-b-32:text", (TEXT,)), True),
     ],
 )
 def test_sets_and_pairs_cannot_ask_for_rows_that_are_not_stored(asked, compares):
@@ -304,10 +308,16 @@ def test_sets_and_pairs_cannot_ask_for_rows_that_are_not_stored(asked, compares)
     assert caught.value.message.startswith(message)
 
 
+def test_sets_cannot_ask_for_texts():
+    with pytest.raises(UsageError, match="sets have rows of frames and clips, not of texts"):
+        plan_made_up(Request("clip-vit-b-32:text", (TEXT,)), compares=True)
+
+
 @pytest.mark.parametrize(
     ("asked", "compares"),
     [
         (Request("gstvqa:score", (TAPS,)), False),
+        (Request("blip-itm:itm", (LOOK, TEXT)), False),
         (Request("simplevqa:frame_scores", (SPATIAL, MOTION)), False),
         (Request("clip-vit-b-32:text", (TEXT,)), False),
         (Request("light-brightness:tiles", (LOOK,)), True),
