@@ -106,7 +106,7 @@ def networks_to_markdown() -> str:
 def _origin(entry: WeightsEntry) -> str:
     if entry.embedded:
         return "installs with the package"
-    return "fetched" if entry.urls else "yours, by `--model`"
+    return "fetched" if entry.fetchable else "yours, by `--model`"
 
 
 def rows_to_markdown(rows: Sequence[Sequence[str]]) -> str:

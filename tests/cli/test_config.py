@@ -28,6 +28,11 @@ def uncommented(text: str) -> str:
     )
 
 
+def another(default):
+    """Another value of the same kind."""
+    return f"{default}-other" if isinstance(default, str) else default * 2
+
+
 @pytest.mark.parametrize("name", list(registry().metrics))
 def test_every_metrics_table_is_read_back(pairs, tmp_path, aigve, name):
     printed = aigve("config", name)
@@ -37,7 +42,7 @@ def test_every_metrics_table_is_read_back(pairs, tmp_path, aigve, name):
     options = {option.name: option.default for option in registry().metrics[name].card.options}
     assert tables[name] == options
     changed = {
-        option.name: option.choices[-1] if option.choices else option.default * 2
+        option.name: option.choices[-1] if option.choices else another(option.default)
         for option in registry().metrics[name].card.options
         if option.name != "protocol"  # decides what other options say
     }
@@ -45,11 +50,11 @@ def test_every_metrics_table_is_read_back(pairs, tmp_path, aigve, name):
     (tmp_path / "own.toml").write_text("\n".join(lines) + "\n")
     # What no address is known of cannot be fetched later either.
     card = network_cards().get(name)
-    by_hand = card is not None and not card.entry().urls
+    by_hand = card is not None and not card.entry().fetchable
     models = [f"--model={name}={write_checkpoint(tmp_path, name)}"] if by_hand else []
     done = aigve(
         *("--config", tmp_path / "own.toml", "compute", "--dry-run"),
-        *("--input-dir", pairs, "--metrics", name, *models),
+        *("--input-dir", pairs, "--metrics", name, "--prompt", "a red ball", *models),
         env={"AIGVE_OFFLINE": ""},  # a dry run fetches nothing
     )
     assert done.code == 0, done.stderr
