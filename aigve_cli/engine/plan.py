@@ -299,6 +299,8 @@ def _read_value(metric: str, option: Option, value: str | OptionValue) -> Option
     if parsed is None:
         words = {bool: "true or false", int: "a whole number", float: "a finite number"}
         raise UsageError(f"{problem}: expected {words.get(kind, 'a text')}.")
+    if parsed == "" and option.default != "":
+        raise UsageError(f"{problem}: expected a text, and found none.")
     if option.choices and parsed not in option.choices:
         allowed = ", ".join(str(choice) for choice in option.choices)
         raise UsageError(f"{problem}: not allowed.", hint=f"Allowed: {allowed}.")

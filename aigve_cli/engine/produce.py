@@ -74,7 +74,10 @@ class Producers:
         key = producer, texts
         if key not in self._texts:
             network = self.networks[producer]
-            rows = _outputs(self, lambda: network.text(texts.constants), "texts")
+            try:
+                rows = _outputs(self, lambda: network.text(texts.constants), "texts")
+            except ValueError as error:
+                raise AigveError(f"{producer.name}: {error}") from error
             _check_finite(rows, network)
             _count(self.read, producer, len(texts.constants))
             self._texts[key] = rows
@@ -151,20 +154,26 @@ class Queue:
 
     def _run(self, size: int) -> None:
         waiting, self._waiting = self._waiting[:size], self._waiting[size:]
-        units = [unit for unit, owner in waiting if owner.problem is None]
-        owners = [owner for _, owner in waiting if owner.problem is None]
-        if not units:
-            return
-        texts = tuple(text for owner in owners for text in owner.texts) if self._with_text else ()
-        network = self._producers.networks[self._producer]
+        batch = [(unit, owner) for unit, owner in waiting if owner.problem is None]
         try:
-            outputs = _run_network(self._producers, network, units, texts)
+            self._run_batch(batch)
         except ValueError as error:
             # Frames that this network cannot take, such as tiny ones: others may.
-            problem = AigveError(f"{self._producer.name}: {error}")
-            for owner in owners:
-                owner.problem = problem
+            owners = list(dict.fromkeys(owner for _, owner in batch))
+            if len(owners) == 1:
+                owners[0].problem = AigveError(f"{self._producer.name}: {error}")
+                return
+            for alone in owners:
+                self._waiting = [pair for pair in batch if pair[1] is alone] + self._waiting
+                self._run(sum(owner is alone for _, owner in batch))
+
+    def _run_batch(self, batch: list[tuple[torch.Tensor, _LeafRows]]) -> None:
+        if not batch:
             return
+        units, owners = zip(*batch, strict=True)
+        texts = tuple(text for owner in owners for text in owner.texts) if self._with_text else ()
+        network = self._producers.networks[self._producer]
+        outputs = _run_network(self._producers, network, list(units), texts)
         _count(self._producers.looked, self._producer, len(units))
         for row, owner in enumerate(owners):
             owner.receive({name: values[row] for name, values in outputs.items()})

@@ -81,7 +81,14 @@ def to_directions(rows: Floats) -> NDArray[numpy.float64]:
 
 def cosines(images: Floats, text: Floats) -> NDArray[numpy.float64]:
     """Cosine of each image [U, D] with one text [1, D]: float64 [U]."""
-    result: NDArray[numpy.float64] = (to_directions(images) @ to_directions(text).T)[:, 0]
+    return cosines_of_directions(to_directions(images), to_directions(text))
+
+
+def cosines_of_directions(
+    first: NDArray[numpy.float64], second: NDArray[numpy.float64]
+) -> NDArray[numpy.float64]:
+    """Row by row, without the last bit by which a sum may be more than 1."""
+    result: NDArray[numpy.float64] = (first * second).sum(axis=1).clip(-1, 1)
     return result
 
 

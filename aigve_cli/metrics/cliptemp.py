@@ -58,7 +58,7 @@ class ClipTemp(Metric):
         frames = _similarity.to_directions(features.generated["image"])
         if len(frames) < 2:
             return Score.missing("one frame: there are no neighbours to compare")
-        pairs = (frames[:-1] * frames[1:]).sum(axis=1)
+        pairs = _similarity.cosines_of_directions(frames[:-1], frames[1:])
         mean = float(pairs.mean())
         still = mean > STILL
         return Score(
