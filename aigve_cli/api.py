@@ -230,6 +230,7 @@ def run_plan(
         "precision": precision,
         "torch": records.package_version("torch"),
         "transformers": records.package_version("transformers"),
+        "tokenizers": records.package_version("tokenizers"),
         "pillow": records.package_version("pillow"),
         "ffmpeg": ffmpeg_version(),
     }

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import importlib
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aigve_cli.engine.folding import fold_batch_norms
 from aigve_cli.engine.torchscript import is_torchscript, torchscript_tensors
-from aigve_cli.errors import WeightsError
+from aigve_cli.errors import SetupError, WeightsError
 from aigve_cli.weights import Located, NetworkCard, network_card
 
 if TYPE_CHECKING:
@@ -73,18 +74,46 @@ def check_network(card: NetworkCard, located: Located, variant: str = "") -> Non
         _checked(card, located, variant)
 
 
+def folder_to_picture_size(card: NetworkCard, located: Located) -> int:
+    """The side in pixels of the pictures that a folder's model takes.
+
+    Raises:
+        WeightsError: It is a folder of another kind of model.
+        SetupError: transformers cannot be imported.
+    """
+    with _of_folder(card, located):
+        size: int = importlib.import_module(card.module).folder_to_picture_size(located.path)
+        return size
+
+
 def _read_folder(card: NetworkCard, located: Located, variant: str) -> torch.nn.Module:
-    module = importlib.import_module(card.module)
+    with _of_folder(card, located):
+        module = importlib.import_module(card.module)
+        processor = located.processor or located.path
+        network: torch.nn.Module = module.load(located.path, processor, variant)
+        return network
+
+
+@contextmanager
+def _of_folder(card: NetworkCard, located: Located) -> Iterator[None]:
     try:
-        network: torch.nn.Module = module.load(
-            located.path, located.processor or located.path, variant
-        )
+        yield
+    except ImportError as error:
+        raise transformers_missing(error) from error
     except ValueError as error:
         raise WeightsError(
             f"{located.path} cannot be loaded as {card.name}: {error}",
             hint=f"{card.name} reads {card.entry().hub_id} and folders of its layout.",
         ) from error
-    return network
+
+
+def transformers_missing(error: ImportError) -> SetupError:
+    """What to say where transformers is there and does not import."""
+    return SetupError(
+        f"transformers cannot be imported: {str(error).splitlines()[0]}",
+        hint="torch, torchvision and transformers must fit together: install aigve into a new "
+        "environment; `aigve doctor` names the versions of this one.",
+    )
 
 
 def _checked(

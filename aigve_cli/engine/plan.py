@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from aigve_cli.contract import (
+    AsPublished,
     Extent,
     Frames,
     Metric,
@@ -204,7 +205,9 @@ def plan_metric(
                 else:
                     unused.append(f"{requested}.{option}={value}")
     options = read_options(name, metric.card.options, given)
-    requests = metric.requests(options, extent)
+    asked_for = metric.requests(options, extent)
+    # What is a folder now stays one, wherever the process goes meanwhile.
+    requests = {key: _with_full_paths(request) for key, request in asked_for.items()}
     for asked in requests.values():
         for request in _with_inner(asked):
             _check_sources(metric, request)
@@ -215,6 +218,16 @@ def plan_metric(
         if planned.reads_stored_rows:
             _check_can_be_stored(metric, request)
     return planned
+
+
+def _with_full_paths(request: Request) -> Request:
+    """The request with one spelling for each checkpoint."""
+    sources = tuple(
+        _with_full_paths(source) if isinstance(source, Request) else source
+        for source in request.sources
+    )
+    tag = network_card(request.producer).canonical_tag(request.weights)
+    return replace(request, sources=sources, weights=tag)
 
 
 def _holds_for(option: Option | None, value: str | OptionValue) -> bool:
@@ -240,6 +253,11 @@ def _check_sources(metric: Metric, request: Request) -> None:
             problem = "a head reads the rows of other requests"
     elif kinds != [Frames] and (card.weights or set(kinds) != {Request}):
         problem = "it takes one look at frames"
+    views = [source.view for source in request.sources if isinstance(source, Frames)]
+    if any(isinstance(step, AsPublished) for view in views for step in view) and (
+        card.layout == "file" or any(len(view) > 1 for view in views)
+    ):
+        problem = "only a model's folder says how pictures are prepared, and it says all of it"
     if Prompt in kinds and "prompt" not in metric.card.needs:
         problem = "it reads prompts, which the metric's card does not say that it needs"
     if len({look.role for look in request_frames(request)}) > 1:
@@ -295,6 +313,8 @@ def read_options(
 def _read_value(metric: str, option: Option, value: str | OptionValue) -> OptionValue:
     problem = f"{metric}.{option.name}={value}"
     kind = type(option.default)
+    if kind is str and option.choices and isinstance(value, int | float):
+        value = f"{value:g}"  # a choice such as 2.5, written in a file as the number that it is
     parsed = _parse(kind, value)
     if parsed is None:
         words = {bool: "true or false", int: "a whole number", float: "a finite number"}

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aigve_cli.contract import CentreCrop, Normalise, Resize, ResizeShorter, Scale, Step, View
+from aigve_cli.engine.networks import transformers_missing
 from aigve_cli.errors import WeightsError
+from aigve_cli.weights.folder_check import IMAGE_PROCESSORS
 
 STANDARD, AIGVE, EVALCRAFTER = "standard", "aigve", "evalcrafter"
 HOW = (STANDARD, AIGVE, EVALCRAFTER)
 AIGVE_SIZE = 224
-_FILES = ("preprocessor_config.json", "processor_config.json")
 _KINDS = (
     "CLIPImageProcessor",
     "ChineseCLIPImageProcessor",
@@ -53,13 +54,19 @@ def folder_to_view(folder: Path, how: str = STANDARD) -> View:
     processor = _folder_to_processor(folder)
     try:
         steps = _processor_to_steps(processor)
-        if how == EVALCRAFTER:
-            return (Resize(*_final_size(steps), "cv2-linear"),)
     except _InexpressibleError as error:
         raise WeightsError(
             f"The image processor in {folder} cannot be followed exactly: {error}.",
             hint="Use a model whose pictures are resized to one size, cropped and normalised.",
         ) from error
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise WeightsError(
+            f"The image processor in {folder} is broken: a size, factor, mean or deviation in it "
+            f"cannot be used ({type(error).__name__}: {error}).",
+            hint="It is published beside the model: take that file again.",
+        ) from error
+    if how == EVALCRAFTER:
+        return (Resize(*view_size(steps), "cv2-linear"),)
     return (Resize(AIGVE_SIZE, AIGVE_SIZE, "cv2-linear"), *steps) if how == AIGVE else steps
 
 
@@ -68,12 +75,15 @@ class _InexpressibleError(Exception):
 
 
 def _folder_to_processor(folder: Path) -> Any:
-    from aigve_models._pretrained import quiet, words_of
-    from transformers import AutoImageProcessor
+    try:
+        from aigve_models._pretrained import quiet, words_of
+        from transformers import AutoImageProcessor
+    except ImportError as error:
+        raise transformers_missing(error) from error
 
-    if not any((folder / file).is_file() for file in _FILES):
+    if not any((folder / file).is_file() for file in IMAGE_PROCESSORS):
         raise WeightsError(
-            f"There is no image processor in {folder}: neither {' nor '.join(_FILES)}.",
+            f"There is no image processor in {folder}: neither {' nor '.join(IMAGE_PROCESSORS)}.",
             hint="It is published beside the model: copy that file into the folder.",
         )
     try:
@@ -95,7 +105,7 @@ def _processor_to_steps(processor: Any) -> View:
         raise _InexpressibleError(f"its type is {kind}, and known are {', '.join(_KINDS)}")
     resize = _resize_step(processor)
     steps: list[Step] = [resize, *_crop_steps(processor, resize)]
-    _check_padding(processor, _final_size(steps))
+    _check_padding(processor, view_size(steps))
     if processor.do_rescale:
         factor = float(processor.rescale_factor)
         # A float32 quotient is exact where the product with a rounded 1/255 is not.
@@ -103,7 +113,10 @@ def _processor_to_steps(processor: Any) -> View:
         exact = math.isclose(whole * factor, 1, rel_tol=1e-12)
         steps.append(Scale(divisor=whole) if exact else Scale(factor=factor))
     if processor.do_normalize:
-        steps.append(Normalise(_by_channel(processor.image_mean), _by_channel(processor.image_std)))
+        deviation = _by_channel(processor.image_std)
+        if min(deviation) <= 0:
+            raise ValueError(f"image_std is {deviation}")
+        steps.append(Normalise(_by_channel(processor.image_mean), deviation))
     return tuple(steps)
 
 
@@ -157,7 +170,7 @@ def _check_padding(processor: Any, size: tuple[int, int]) -> None:
         raise _InexpressibleError(f"it pads pictures to {_sides(padded)}")
 
 
-def _final_size(steps: Sequence[Step]) -> tuple[int, int]:
+def view_size(steps: Sequence[Step]) -> tuple[int, int]:
     """Height and width behind the last step that changes them."""
     sized = [step for step in steps if isinstance(step, Resize | CentreCrop)][-1]
     return sized.height, sized.width
@@ -172,4 +185,5 @@ def _sides(size: Any) -> dict[str, int]:
 def _by_channel(values: Any) -> tuple[float, ...]:
     if isinstance(values, int | float):
         return (float(values),) * 3
-    return tuple(map(float, values))
+    red, green, blue = map(float, values)
+    return red, green, blue

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from aigve_cli.contract import Floats, Indices
 
+TEXTS_KEPT = 10_000
+"""Distinct texts whose rows stay in memory, a few kilobytes each."""
 Precision = Literal["fp32", "tf32", "bf16"]
 Function = Callable[[Any], Mapping[str, Any]]
 
@@ -81,6 +83,8 @@ class Producers:
             _check_finite(rows, network)
             _count(self.read, producer, len(texts.constants))
             self._texts[key] = rows
+            if len(self._texts) > TEXTS_KEPT:
+                del self._texts[next(iter(self._texts))]
         return self._texts[key][request.output_name]
 
     def batch(self, height: int, width: int, length: int = 1) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from aigve_cli.contract import AsPublished, View
-from aigve_cli.engine.networks import check_network
+from aigve_cli.engine.networks import check_network, folder_to_picture_size
 from aigve_cli.engine.plan import (
     PlannedMetric,
     Producer,
@@ -18,6 +18,7 @@ from aigve_cli.engine.plan import (
     request_producers,
     with_views,
 )
+from aigve_cli.engine.preprocessing import folder_to_view, view_size
 from aigve_cli.engine.setup import Plan
 from aigve_cli.errors import MissingWeightsError, WeightsError
 from aigve_cli.weights import Located, find_weights, locate_weights, network_card
@@ -56,7 +57,7 @@ def resolve_plan(
     if all(planned.missing for planned in metrics):
         if search.missing:
             raise _merged(list(search.missing.values()))
-        raise WeightsError("\n".join(planned.missing for planned in metrics))
+        raise WeightsError("\n".join(dict.fromkeys(planned.missing for planned in metrics)))
     used = {network for planned in metrics for network in _networks(planned) if not planned.missing}
     located = {n.checkpoint: here for n, here in search.found.items() if here and n in used}
     return Resolved(replace(plan, metrics=metrics), located)
@@ -114,17 +115,30 @@ def _without(plan: Plan, planned: PlannedMetric, error: WeightsError) -> Planned
 
 def _with_named_steps(planned: PlannedMetric, search: _Search) -> PlannedMetric:
     """The metric with the steps that its models' folders state, as far as they are here."""
-    from aigve_cli.engine.preprocessing import folder_to_view
 
     def view_of(producer: Producer, view: View) -> View:
         here = search.found.get(producer._replace(variant=""))
         match view:
             case (AsPublished(how),) if here is not None:
-                return folder_to_view(here.processor or here.path, how)
+                return _named_steps(producer, here, how)
         return view
 
     requests = {name: with_views(asked, view_of) for name, asked in planned.requests.items()}
     return replace(planned, requests=requests)
+
+
+def _named_steps(producer: Producer, here: Located, how: str) -> View:
+    card, folder = network_card(producer.name), here.processor or here.path
+    side = folder_to_picture_size(card, here)
+    view = folder_to_view(folder, how)
+    height, width = view_size(view)
+    if (height, width) != (side, side):
+        raise WeightsError(
+            f"The image processor in {folder} makes pictures of {height}x{width} pixels, and the "
+            f"model in {here.path} takes {side}x{side}: it is another model's.",
+            hint="Take the model's own, which is published beside its weights.",
+        )
+    return view
 
 
 def _instead(

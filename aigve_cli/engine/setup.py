@@ -206,6 +206,10 @@ def announce_plan(plan: Plan, output: Output, precision: str = "fp32") -> list[s
             f"--precision {precision} moves features a little (bf16: 0.4 %): values are not those "
             "of fp32, and not comparable with published ones to the last digits."
         )
+    defaults = {network.name for network in plan.networks if not network.weights}
+    for name in sorted({network.name for network in plan.networks} - defaults):
+        if name in plan.policy.custom:
+            output.note(f"--model {name}=PATH is not used: the metrics' model= names others.")
     names = {name for planned in plan.metrics for name in (planned.requested, planned.name)}
     if idle := sorted({plan.registry.canonical(name) for name in plan.settings} - names):
         output.note(f"Settings of metrics that are not computed are not used: {', '.join(idle)}.")

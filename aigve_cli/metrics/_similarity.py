@@ -35,7 +35,7 @@ PREPROCESS = Option(
     "224 x 224 by OpenCV first) or evalcrafter (squashed, and not normalised at all).",
     choices=("standard", "aigve", "evalcrafter"),
 )
-_CUT = "prompt tokens"
+_CUT, _WAS_CUT = "prompt tokens", "the prompt was cut"
 
 
 def model_option(default: str, kind: str) -> Option:
@@ -101,7 +101,7 @@ def cut_facts(tokens: Floats) -> tuple[dict[str, object], tuple[str, ...]]:
     has, most = (int(number) for number in tokens[0])
     if has <= most:
         return {}, ()
-    note = f"the prompt was cut: it has {has} tokens, and the model reads {most}"
+    note = f"{_WAS_CUT}: it has {has} tokens, and the model reads {most}"
     return {_CUT: has}, (note,)
 
 
@@ -112,7 +112,7 @@ class PromptMetric(Metric):
         """The mean over videos, and how many prompts were cut."""
         mean = scores_to_mean(scores)
         cut = sum(_CUT in score.details for score in scores)
-        notes = tuple(note for note in mean.notes if not note.startswith("the prompt was cut"))
+        notes = tuple(note for note in mean.notes if not note.startswith(_WAS_CUT))
         if cut:
             notes += (f"{cut} of {len(scores)} prompts were cut to what the model reads",)
         return replace(mean, notes=notes)

@@ -25,6 +25,8 @@ PACKAGES = (
     "torchvision",
     "timm",
     "transformers",
+    "tokenizers",
+    "sentencepiece",
     "numpy",
     "scipy",
     "imageio-ffmpeg",
@@ -174,6 +176,7 @@ def _identity(
             "verified": here.verified,
             "licence": here.licence,
             "published": here.published,
+            "processor": here.processor_published or str(here.processor or ""),
         }
         for name, here in sorted(loaded.items())
     ]

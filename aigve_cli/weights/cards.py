@@ -42,7 +42,7 @@ class WeightsEntry:
     hub_id: str = ""
     """``owner/name`` on the Hugging Face Hub; of a whole folder if that is the layout."""
     hub_revision: str = ""
-    """The commit that is taken; empty takes the newest."""
+    """The commit that is taken; empty is ``main``, as the cache has it or else the Hub."""
     processor_hub_id: str = ""
     """Where the tokenizer and the image processor are, if they are not beside the weights."""
     processor_hub_revision: str = ""
@@ -131,7 +131,7 @@ class NetworkCard:
         """The checkpoint of a tag, or the default one.
 
         Of a network whose layout is a folder, also any folder on this machine, or any model on the
-        Hugging Face Hub by its id, with ``@REVISION`` behind it if not the newest is wanted.
+        Hugging Face Hub by its id, with ``@REVISION`` behind it if not ``main`` is wanted.
 
         Raises:
             UsageError: A function, which has no weights, or a tag that the card does not have.

@@ -11,6 +11,7 @@ from pathlib import Path
 from aigve_cli.weights.check import file_to_sha256, head_problem
 
 CONFIG = "config.json"
+ADAPTER = "adapter_config.json"
 WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -104,7 +105,28 @@ def folder_problem(folder: Path, processor: Path | None = None) -> str | None:
                 return f"{name} is not JSON"
             if not isinstance(facts, dict):
                 return f"{name} is not a JSON object"
+    return _reads_elsewhere(folder, processor or folder)
+
+
+def _reads_elsewhere(folder: Path, processor: Path) -> str | None:
+    """What makes transformers open other files than those whose hash is recorded, or None."""
+    if (folder / ADAPTER).is_file():
+        return f"{ADAPTER} adds to its weights: merge them, and save the model whole"
+    for path, key in (
+        (folder / CONFIG, "transformers_weights"),
+        (processor / "tokenizer_config.json", "fast_tokenizer_files"),
+    ):
+        if path.is_file() and _json_key(path, key):
+            return f"{path.name} names other files by '{key}': save the model without it"
     return None
+
+
+def _json_key(path: Path, key: str) -> object:
+    try:
+        facts = json.loads(path.read_bytes())
+    except ValueError:
+        return None  # whoever reads it says so
+    return facts.get(key) if isinstance(facts, dict) else None
 
 
 def model_files(folder: Path, processor: Path | None = None) -> dict[str, Path]:

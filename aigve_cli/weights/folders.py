@@ -199,6 +199,7 @@ def _located(search: Search, folder: Path, processor: Path, rehash: bool) -> Loc
         licence=licence,
         published=published_as(folder),
         processor=apart,
+        processor_published=published_as(apart) if apart else "",
     )
 
 

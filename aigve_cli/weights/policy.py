@@ -59,6 +59,8 @@ class Located:
     """``owner/name@commit`` of a folder that came from the Hugging Face Hub."""
     processor: Path | None = None
     """The folder with tokenizer and image processor, where the weights have one of their own."""
+    processor_published: str = ""
+    """``owner/name@commit`` of that folder, if it came from the Hub."""
 
 
 def none_but_embedded(card: NetworkCard, entry: WeightsEntry) -> MissingWeightsError:

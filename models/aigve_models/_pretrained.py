@@ -51,6 +51,24 @@ def folder_to_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def folder_to_vision_size(folder: Path) -> int:
+    """The side in pixels of the pictures that a model takes, of its kind if it states none.
+
+    Raises:
+        ValueError: The configuration cannot be read, or has no part for pictures.
+    """
+    from transformers import AutoConfig
+
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+        return int(config.vision_config.image_size)
+    except Exception as error:
+        raise ValueError(f"its {CONFIG} cannot be read: {words_of(error)}.") from error
+
+
 def folder_to_model(folder: Path, model_class: Any) -> nn.Module:
     """A model with all of its weights in float32, in eval mode.
 

@@ -19,7 +19,12 @@ import torch
 from torch import Tensor, nn
 from transformers import BlipForImageTextRetrieval
 
-from aigve_models._pretrained import TextReader, folder_to_config, folder_to_model
+from aigve_models._pretrained import (
+    TextReader,
+    folder_to_config,
+    folder_to_model,
+    folder_to_vision_size,
+)
 from aigve_models.clip import check_images
 
 KIND = "blip"
@@ -117,11 +122,25 @@ def load(folder: Path, processor: Path, variant: str = "") -> BlipRetrieval:
     stated = _TOKENS.fullmatch(variant)
     if variant and stated is None:
         raise ValueError(f"there is no variant '{variant}': it is empty, or tokens=N.")
-    kind = folder_to_config(folder).get("model_type")
-    if kind != KIND:
-        raise ValueError(f"its model_type is '{kind}', not '{KIND}'.")
+    _check_kind(folder)
     model: Any = folder_to_model(folder, BlipForImageTextRetrieval)
     positions = int(model.config.text_config.max_position_embeddings)
     if stated:
         positions = min(positions, int(stated[1]))
     return BlipRetrieval(model, TextReader(processor, model.config, positions=positions))
+
+
+def folder_to_picture_size(folder: Path) -> int:
+    """The side in pixels of the pictures that a folder's model takes.
+
+    Raises:
+        ValueError: Not a folder of a model of this kind; the message says why.
+    """
+    _check_kind(folder)
+    return folder_to_vision_size(folder)
+
+
+def _check_kind(folder: Path) -> None:
+    kind = folder_to_config(folder).get("model_type")
+    if kind != KIND:
+        raise ValueError(f"its model_type is '{kind}', not '{KIND}'.")

@@ -18,7 +18,12 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from aigve_models._pretrained import TextReader, folder_to_config, folder_to_model
+from aigve_models._pretrained import (
+    TextReader,
+    folder_to_config,
+    folder_to_model,
+    folder_to_vision_size,
+)
 
 _CLASSES = {
     "clip": "CLIPModel",
@@ -109,14 +114,29 @@ def load(folder: Path, processor: Path, variant: str = "") -> DualEncoder:
     """
     if variant:
         raise ValueError(f"there is no variant '{variant}': leave it empty.")
-    kind = folder_to_config(folder).get("model_type")
-    if kind not in _CLASSES:
-        why = _WHY_NOT.get(str(kind), "this network reads others")
-        raise ValueError(f"its model_type is '{kind}': {why}. Known: {', '.join(_CLASSES)}.")
+    kind = _kind_of(folder)
     model: Any = folder_to_model(folder, getattr(transformers, _CLASSES[kind]))
     sigmoid = kind == "siglip"
     reader = TextReader(processor, model.config, positions=_positions(model.config), fill=sigmoid)
     return DualEncoder(model, reader, masked=not sigmoid)
+
+
+def folder_to_picture_size(folder: Path) -> int:
+    """The side in pixels of the pictures that a folder's model takes.
+
+    Raises:
+        ValueError: Not a folder of a model of this kind; the message says why.
+    """
+    _kind_of(folder)
+    return folder_to_vision_size(folder)
+
+
+def _kind_of(folder: Path) -> str:
+    kind = folder_to_config(folder).get("model_type")
+    if kind not in _CLASSES:
+        why = _WHY_NOT.get(str(kind), "this network reads others")
+        raise ValueError(f"its model_type is '{kind}': {why}. Known: {', '.join(_CLASSES)}.")
+    return str(kind)
 
 
 def check_images(images: Tensor, size: int) -> None:

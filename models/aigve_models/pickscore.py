@@ -8,6 +8,6 @@ The network is that of ``clip``. Its score is the cosine times ``logit[0]``, and
 being preferred after a softmax over the pictures of one prompt.
 """
 
-from aigve_models.clip import load
+from aigve_models.clip import folder_to_picture_size, load
 
-__all__ = ["load"]
+__all__ = ["folder_to_picture_size", "load"]
