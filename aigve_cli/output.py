@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import sys
 import time
@@ -34,6 +35,8 @@ class Column:
     title: str
     right: bool = False
     wrap: bool = False
+    error: str = ""
+    """The key of a number's standard error, which decides how many digits are shown."""
 
 
 class Output:
@@ -145,7 +148,10 @@ class Output:
         from rich.text import Text
 
         colours = self._colours(sys.stdout)
-        cells = [[_cell(row.get(column.key)) for column in columns] for row in rows]
+        cells = [
+            [_cell(row.get(column.key), error=row.get(column.error)) for column in columns]
+            for row in rows
+        ]
         widths = [
             WRAPPED_WIDTH
             if column.wrap
@@ -175,16 +181,24 @@ class Output:
         console.print(table)
 
 
-def _cell(value: Any, *, plain: bool = False) -> str:
+def _cell(value: Any, *, plain: bool = False, error: Any = None) -> str:
     if value is None:
         return "" if plain else "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return repr(value) if plain else f"{value:.4g}"
+        return repr(value) if plain else f"{value:.{_digits(value, error)}g}"
     if isinstance(value, (list, tuple)):
         return "; ".join(str(item) for item in value)
     return str(value)
+
+
+def _digits(value: float, error: Any) -> int:
+    """Four, or as many as show the first two of the standard error; never more than eight."""
+    if not (isinstance(error, float) and error > 0 and value):
+        return 4
+    shown = math.floor(math.log10(abs(value))) - math.floor(math.log10(error)) + 2
+    return min(max(shown, 4), 8)
 
 
 class _Silent:

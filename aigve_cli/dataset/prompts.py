@@ -199,6 +199,11 @@ def _file_to_prompts(
         )
         return {name: line for name, line in zip(names, lines, strict=True) if line}
     named = [item for item in content if isinstance(item, NamedPrompt)]
+    if all(prompt is None for _, prompt in named):
+        raise UsageError(
+            f"{_KIND} '{path}' names {len(named)} videos and no prompt.",
+            hint=f"A prompt stands in one of {', '.join(_PROMPT_KEYS)}.",
+        )
     seen: dict[str, str | None] = {}
     for video, prompt in named:
         if seen.setdefault(video, prompt) != prompt:

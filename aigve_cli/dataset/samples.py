@@ -137,12 +137,34 @@ def load_dataset(
             note = "--recursive is not used: the annotation file names the videos."
             dataset = replace(dataset, notes=(*dataset.notes, note))
     prompted = samples_to_prompted(dataset.samples, options, tokens)
+    samples, broken = _without_broken_prompts(prompted.samples)
     return replace(
         dataset,
-        samples=prompted.samples,
+        samples=samples,
         prompt_dir=prompted.origin or dataset.prompt_dir,
-        notes=dataset.notes + prompted.notes,
+        notes=(*dataset.notes, *prompted.notes, *broken),
     )
+
+
+def _without_broken_prompts(samples: Sequence[Sample]) -> tuple[tuple[Sample, ...], list[str]]:
+    """Samples whose prompts are texts, and a note on those that were none."""
+    broken = [sample.name for sample in samples if not _is_text(sample.prompt or "")]
+    if not broken:
+        return tuple(samples), []
+    whole = tuple(s if _is_text(s.prompt or "") else replace(s, prompt=None) for s in samples)
+    one = "prompt is" if len(broken) == 1 else "prompts are"
+    return whole, [
+        f"{len(broken)} {one} not valid Unicode (half a character) and left out, such as that of "
+        f"'{broken[0]}'."
+    ]
+
+
+def _is_text(prompt: str) -> bool:
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_options(

@@ -215,6 +215,7 @@ def _merged(problems: list[MissingWeightsError]) -> MissingWeightsError:
     return MissingWeightsError(
         "\n".join(f"{problem.message} {problem.where}".strip() for problem in problems),
         short=" ".join(f"{problem.short} {problem.where}".strip() for problem in problems),
-        hint="Put the files under these names into a folder for --weights-dir, or name each with "
-        "--model NETWORK=PATH. `aigve list-metrics` shows what is here.",
+        hint="Put each into a folder for --weights-dir under its published name (of a model on the "
+        "Hub the part behind the slash), or name each with --model NETWORK=PATH. "
+        "`aigve list-metrics` shows what is here.",
     )

@@ -163,7 +163,12 @@ def make_plan(
     prompting = [p.requested for p in planned if "prompt" in p.metric.card.needs]
     if len(prompting) == len(planned) and not any(s.prompt for s in dataset.generated):
         raise UsageError(
-            f"There are no prompts for {', '.join(prompting)} to compare videos with.",
+            "\n".join(
+                (
+                    f"There are no prompts for {', '.join(prompting)} to compare videos with.",
+                    *dataset.notes,
+                )
+            ),
             hint="Give --prompts FILE (csv, json, jsonl or txt), --prompt TEXT for all videos, "
             "--prompt-from-name, or annotations with prompt_gt.",
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from aigve_cli.contract import (
     Card,
@@ -16,9 +17,11 @@ from aigve_cli.contract import (
     Value,
 )
 from aigve_cli.metrics import _similarity
+from aigve_cli.statistics.summaries import scores_to_mean
 
-STILL = 1 - 1e-6
+STILL = 1 - 1e-9
 """From here on all frames of a video are the same to the network."""
+FROZEN = "all frames are the same to the network: a frozen video?"
 
 
 class ClipTemp(Metric):
@@ -64,5 +67,15 @@ class ClipTemp(Metric):
         return Score(
             values={"cliptemp": mean},
             curve={"pair": pairs.tolist()},
-            notes=("all frames are the same to the network: a frozen video?",) if still else (),
+            notes=(FROZEN,) if still else (),
         )
+
+    def summarise(self, scores: Sequence[Score]) -> Score:
+        """The mean over videos, and how many of them may be frozen."""
+        mean = scores_to_mean(scores)
+        frozen = sum(FROZEN in score.notes for score in scores)
+        if not frozen:
+            return mean
+        notes = [note for note in mean.notes if note != FROZEN]
+        said = f"in {frozen} of {len(scores)} videos all frames are the same to the network"
+        return replace(mean, notes=(*notes, said))

@@ -17,7 +17,7 @@ from aigve_cli.engine.plan import PlannedMetric, request_frames, request_produce
 from aigve_cli.engine.run import HELD, Run
 from aigve_cli.video.ffmpeg import ffmpeg_version
 from aigve_cli.video.views import view_to_text
-from aigve_cli.weights import Located
+from aigve_cli.weights import Located, network_card
 
 SCHEMA_VERSION = 1
 PACKAGES = (
@@ -80,10 +80,15 @@ def metric_records(
         score, records = run.summarise(planned)
         ours = _side(run, planned, "generated", records)
     sides = [] if any(note.startswith(HELD) for note in score.notes) else [ours, theirs]
-    notes = [*score.notes, *_said_of_all(planned, precision, *sides)]
+    identity = _identity(planned, weights, extent)
+    notes = [
+        *score.notes,
+        *_said_of_all(planned, precision, *sides),
+        *_said_of_models(planned, weights),
+    ]
     return [
         {
-            **_identity(planned, weights, extent),
+            **identity,
             "precision": precision,
             "value_name": value.name,
             "value": score.values.get(value.name),
@@ -123,6 +128,21 @@ def _said_of_all(
     filled = sum(side["padded_videos"] for side in sides if side)
     videos = "1 video" if filled == 1 else f"{filled} videos"
     return [*notes, f"{videos} filled up with frames"] if filled else notes
+
+
+def _said_of_models(planned: PlannedMetric, weights: Mapping[str, Located]) -> list[str]:
+    """Whose numbers they are, where the options do not say it."""
+    notes = []
+    for producer in sorted(set().union(*map(request_producers, planned.requests.values()))):
+        card, here = network_card(producer.name), weights.get(producer.checkpoint)
+        if here is None or card.layout == "file" or producer.weights:
+            continue
+        entry = card.entry()
+        if here.origin == "custom":
+            notes.append(f"--model {card.name}={_short(here.tag)}")
+        elif not here.verified and here.published != f"{entry.hub_id}@{entry.hub_revision}":
+            notes.append(f"not verified to be {entry.hub_id}")
+    return list(dict.fromkeys(notes))
 
 
 def _short(value: OptionValue) -> OptionValue:

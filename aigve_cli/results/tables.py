@@ -9,7 +9,7 @@ from aigve_cli.output import Column
 
 RESULT_COLUMNS = (
     Column("metric", "METRIC"),
-    Column("value", "VALUE", right=True),
+    Column("value", "VALUE", right=True, error="standard_error"),
     Column("standard_error", "± SE", right=True),
     Column("better", "BETTER"),
     Column("videos", "VIDEOS", right=True),

@@ -96,7 +96,7 @@ def folder_problem(folder: Path, processor: Path | None = None) -> str | None:
     for name, path in model_files(folder, processor).items():
         with path.open("rb") as file:
             problem = head_problem(file.read(512))
-        if problem:
+        if problem := problem or _cut_problem(path):
             return f"{name}: {problem}"
         if name == CONFIG or name.endswith(INDEX_ENDS):
             try:
@@ -105,7 +105,31 @@ def folder_problem(folder: Path, processor: Path | None = None) -> str | None:
                 return f"{name} is not JSON"
             if not isinstance(facts, dict):
                 return f"{name} is not a JSON object"
+            if name.endswith(INDEX_ENDS) and not isinstance(facts.get("weight_map"), dict):
+                return f"{name} has no weight_map, which says which tensor is in which file"
     return _reads_elsewhere(folder, processor or folder)
+
+
+def _cut_problem(path: Path) -> str | None:
+    """What the header of safetensors says against a file's length, as a clause, or None."""
+    if path.suffix != ".safetensors":
+        return None
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if 8 + length > size:
+            return f"it is cut short, or no safetensors file ({size:,} bytes)"
+        try:
+            tensors = json.loads(file.read(length))
+            ends = [
+                int(facts["data_offsets"][1])
+                for name, facts in tensors.items()
+                if name != "__metadata__"
+            ]
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            return "its header cannot be read: it is no safetensors file"
+    whole = 8 + length + max(ends, default=0)
+    return None if size == whole else f"it has {size:,} bytes, and its header says {whole:,}"
 
 
 def _reads_elsewhere(folder: Path, processor: Path) -> str | None:

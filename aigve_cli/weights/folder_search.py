@@ -45,7 +45,8 @@ class Search:
         if entry.tag == self.card.default_weights and name in self.policy.custom:
             folder = self.policy.custom[name]
             how = f"It was named with --model {name}={folder}."
-            return Named(folder.expanduser().resolve(), how, "custom")
+            folder = folder.expanduser().resolve()
+            return Named(folder, how, str(folder))
         return None
 
     def repository(self, part: Part) -> Repository | None:

@@ -231,8 +231,10 @@ def _fetch(search: Search, part: Part) -> Path:
         raise MissingWeightsError(
             f"{what} could not be fetched:\n  {hub_endpoint()}/{repository.hub_id}: {error}",
             short=f"{what} could not be fetched: {error} ({search.how_to_name}).",
-            where=search.where_from(part),
-            hint=search.put_it(part),
+            where=search.where_from(part) if search.known else "",
+            hint=search.put_it(part)
+            if search.known
+            else f"Check the id and the revision, or name a folder: {search.how_to_name}.",
         ) from error
     except OSError as error:
         raise WeightsError(

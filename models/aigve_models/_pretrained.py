@@ -241,6 +241,8 @@ def words_of(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error).lower():
         # torch's own words advise to load without its check.
         return "it holds other things than tensors"
+    if isinstance(error, KeyError):
+        return f"{error} is missing in it"
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return shorten(line.partition(". ")[0], 300, placeholder=" …").rstrip(" .:")
 

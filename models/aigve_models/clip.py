@@ -33,6 +33,10 @@ _CLASSES = {
     "siglip": "SiglipModel",
 }
 """By ``model_type`` in ``config.json``."""
+_POOLED_AT_END = ("clip", "metaclip_2")
+"""Kinds that take a text's features where it ends, and nonsense where it has no such end."""
+_ANY_END = 2
+"""What older files of OpenAI's models state: the end is the largest token, whatever it is."""
 _WHY_NOT = {
     "siglip2": "its pictures are patches of any number (NaFlex). SigLIP 2 of a fixed size is of "
     "type siglip, and will do"
@@ -118,6 +122,8 @@ def load(folder: Path, processor: Path, variant: str = "") -> DualEncoder:
     model: Any = folder_to_model(folder, getattr(transformers, _CLASSES[kind]))
     sigmoid = kind == "siglip"
     reader = TextReader(processor, model.config, positions=_positions(model.config), fill=sigmoid)
+    if kind in _POOLED_AT_END:
+        _check_end(model.config, reader, processor)
     return DualEncoder(model, reader, masked=not sigmoid)
 
 
@@ -147,6 +153,18 @@ def check_images(images: Tensor, size: int) -> None:
     """
     if images.ndim != 4 or images.shape[1:] != (3, size, size):
         raise ValueError(f"images are [B, 3, {size}, {size}], not {list(images.shape)}")
+
+
+def _check_end(config: Any, reader: TextReader, processor: Path) -> None:
+    """Refuse a tokenizer whose texts do not end as the model's do."""
+    ids = reader.read(("a photo",), torch.device("cpu")).ids[0].tolist()
+    stated = int(config.text_config.eos_token_id)
+    end = max(ids) if stated == _ANY_END else stated
+    if ids[-1] != end or ids.count(end) != 1:
+        raise ValueError(
+            f"the tokenizer in {processor} ends texts with token {ids[-1]}, and the model looks "
+            f"for {'the largest one' if stated == _ANY_END else stated}: it is another model's."
+        )
 
 
 def _positions(config: Any) -> int:

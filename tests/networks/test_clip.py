@@ -25,6 +25,7 @@ from transformers import (
     AltCLIPConfig,
     AltCLIPModel,
     AutoProcessor,
+    AutoTokenizer,
     BertTokenizer,
     ChineseCLIPConfig,
     ChineseCLIPModel,
@@ -715,10 +716,19 @@ def test_the_tokenizer_of_another_model(folder: Path, tmp_path: Path) -> None:
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{index}" for index in range(5000))]
     ids = {name: index for index, name in enumerate(names)}
     BertTokenizer(vocab=ids).save_pretrained(big)
-    network = clip.load(folder, big)
+    with pytest.raises(ValueError, match="ends texts with token 3, and the model looks for"):
+        clip.load(folder, big)
+
+
+def test_a_token_that_the_model_does_not_know(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["zebra"])
+    tokenizer.save_pretrained(folder)
+    network = clip.load(folder, folder)
     known = network.model.config.text_config.vocab_size
-    with pytest.raises(ValueError, match=f"gives token 5004, and the model knows only {known}"):
-        network.text(("w4999",))
+    with pytest.raises(ValueError, match=f"gives token {known}, and the model knows only {known}"):
+        network.text(("a zebra",))
+    assert network.text(("a horse",))["text"].shape[0] == 1
 
 
 def test_a_tokenizer_that_cannot_fill_up(siglip_folder: Path, tmp_path: Path) -> None:

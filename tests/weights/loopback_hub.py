@@ -15,7 +15,17 @@ COMMIT = "a" * 40
 OTHER_COMMIT = "b" * 40
 
 CONFIG = b'{"model_type": "clip"}'
-WEIGHTS = bytes(range(256)) * 800
+
+
+def safetensors_of(content: bytes) -> bytes:
+    """A file with one tensor of bytes."""
+    size = len(content)
+    facts = {"a": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}
+    header = json.dumps(facts).encode()
+    return len(header).to_bytes(8, "little") + header + content
+
+
+WEIGHTS = safetensors_of(bytes(range(256)) * 800)
 """No checkpoint: nothing here reads more of weights than their beginning and their hash."""
 PROCESSOR = {
     "tokenizer.json": b'{"version": "1.0"}',

@@ -29,6 +29,7 @@ from loopback_hub import (
     WEIGHTS,
     Hub,
     hub_environment,
+    safetensors_of,
     serving_hub,
 )
 
@@ -168,7 +169,7 @@ def test_order_is_named_option_weights_folder_cache_hub(
     own = write(tmp_path / "own")
     policy = replace(policy, custom={"tiny": own})
     located = locate_weights(card, policy)
-    assert (located.path, located.origin, located.tag) == (own, "custom", "custom")
+    assert (located.path, located.origin, located.tag) == (own, "custom", str(own))
     assert located.licence == "unknown"
     outright = write(tmp_path / "outright")
     located = locate_weights(card, policy, tag=str(outright))
@@ -270,7 +271,7 @@ def test_older_weights_only_where_there_are_no_others(hub: Hub, policy: WeightsP
 
 
 def test_shards_are_fetched_with_their_index(hub: Hub, policy: WeightsPolicy) -> None:
-    shards = {f"model-0000{i}-of-00002.safetensors": WEIGHTS[: 100 * i] for i in (1, 2)}
+    shards = {f"model-0000{i}-of-00002.safetensors": safetensors_of(b"." * i) for i in (1, 2)}
     index = json.dumps({"weight_map": dict(zip("ab", shards, strict=True))}).encode()
     files = {"config.json": CONFIG, **PROCESSOR, **shards, "model.safetensors.index.json": index}
     hub.publish(ID, {**files, "model.fp16-00001-of-00002.safetensors": b"half", **UNREAD})
@@ -291,12 +292,12 @@ def test_progress_counts_the_bytes_of_all_files(hub: Hub, policy: WeightsPolicy)
 def test_pinned_revision_is_fetched_though_main_is_here(hub: Hub, policy: WeightsPolicy) -> None:
     cache_model(commit=OTHER_COMMIT, ref="main")
     hub.publish(ID, commit=OTHER_COMMIT)
-    hub.publish(ID, {**MODEL, "model.safetensors": b"pinned"}, refs=())
+    hub.publish(ID, {**MODEL, "model.safetensors": safetensors_of(b"pinned")}, refs=())
     error = error_of(tiny(), offline(policy))
     assert "other revisions" in error.message
     located = locate_weights(tiny(), policy)
     assert located.path.name == COMMIT
-    assert (located.path / "model.safetensors").read_bytes() == b"pinned"
+    assert (located.path / "model.safetensors").read_bytes() == safetensors_of(b"pinned")
     assert (hub_cache() / "models--someone--tiny" / "refs" / "main").read_text() == OTHER_COMMIT
 
 
@@ -305,7 +306,9 @@ def test_without_a_revision_main_is_taken_and_stays(hub: Hub, policy: WeightsPol
     located = locate_weights(tiny(), policy, tag="any/model")
     assert located.published == f"any/model@{OTHER_COMMIT}"
     assert (located.origin, located.licence) == ("custom", "unknown")
-    hub.publish("any/model", {**MODEL, "model.safetensors": b"newer"}, commit=COMMIT)
+    hub.publish(
+        "any/model", {**MODEL, "model.safetensors": safetensors_of(b"newer")}, commit=COMMIT
+    )
     assert locate_weights(tiny(), offline(policy), tag="any/model") == located
     assert locate_weights(tiny(), policy, tag="any/model") == located
 
@@ -603,6 +606,31 @@ def broken_folders() -> dict[str, tuple[dict[str, bytes], str]]:
             r"pytorch_model\.bin: it is a web page",
         ),
         "nothing": ({**MODEL, "model.safetensors": b""}, r"model\.safetensors: it is empty"),
+        "cut": (
+            {**MODEL, "model.safetensors": WEIGHTS[:1000]},
+            r"model\.safetensors: it has 1,000 bytes, and its header says 204,",
+        ),
+        "cut in its header": (
+            {**MODEL, "model.safetensors": WEIGHTS[:20]},
+            r"model\.safetensors: it is cut short, or no safetensors file",
+        ),
+        "another format": (
+            {**MODEL, "model.safetensors": (4).to_bytes(8, "little") + b"null"},
+            r"model\.safetensors: its header cannot be read",
+        ),
+        "index of nothing": (
+            {**no_weights, "model.safetensors.index.json": b"{}"},
+            r"index\.json has no weight_map",
+        ),
+        "an adapter": ({**MODEL, "adapter_config.json": b"{}"}, "adapter_config.json adds to"),
+        "weights of another name": (
+            {**MODEL, "config.json": b'{"transformers_weights": "other.safetensors"}'},
+            r"config\.json names other files by 'transformers_weights'",
+        ),
+        "a tokenizer of another name": (
+            {**MODEL, "tokenizer_config.json": b'{"fast_tokenizer_files": ["tokenizer.4.json"]}'},
+            r"tokenizer_config\.json names other files by 'fast_tokenizer_files'",
+        ),
         "no json": ({**MODEL, "config.json": b"{"}, r"config\.json is not JSON"),
         "a list": ({**MODEL, "config.json": b"[]"}, r"config\.json is not a JSON object"),
         "missing shard": (
@@ -699,7 +727,11 @@ def test_every_file_that_decides_a_number_is_in_the_digest(
 ) -> None:
     digests = set()
     for changed in (None, *MODEL):
-        files = {name: content + b" " * (name == changed) for name, content in MODEL.items()}
+        files = dict(MODEL)
+        if changed == "model.safetensors":
+            files[changed] = safetensors_of(b"other weights")
+        elif changed:
+            files[changed] += b" "
         folder = write(tmp_path / f"with another {changed}", files)
         digests.add(locate_weights(tiny(), policy, tag=str(folder)).sha256)
     assert len(digests) == len(MODEL) + 1
