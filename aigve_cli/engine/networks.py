@@ -109,8 +109,9 @@ def _of_folder(card: NetworkCard, located: Located) -> Iterator[None]:
 
 def transformers_missing(error: ImportError) -> SetupError:
     """What to say where transformers is there and does not import."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return SetupError(
-        f"transformers cannot be imported: {str(error).splitlines()[0]}",
+        f"transformers cannot be imported: {reason}",
         hint="torch, torchvision and transformers must fit together: install aigve into a new "
         "environment; `aigve doctor` names the versions of this one.",
     )

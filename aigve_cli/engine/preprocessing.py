@@ -107,16 +107,14 @@ def _processor_to_steps(processor: Any) -> View:
     steps: list[Step] = [resize, *_crop_steps(processor, resize)]
     _check_padding(processor, view_size(steps))
     if processor.do_rescale:
-        factor = float(processor.rescale_factor)
+        factor = _positive(float(processor.rescale_factor))
         # A float32 quotient is exact where the product with a rounded 1/255 is not.
         whole = round(1 / factor)
         exact = math.isclose(whole * factor, 1, rel_tol=1e-12)
         steps.append(Scale(divisor=whole) if exact else Scale(factor=factor))
     if processor.do_normalize:
-        deviation = _by_channel(processor.image_std)
-        if min(deviation) <= 0:
-            raise ValueError(f"image_std is {deviation}")
-        steps.append(Normalise(_by_channel(processor.image_mean), deviation))
+        red, green, blue = map(_positive, _by_channel(processor.image_std))
+        steps.append(Normalise(_by_channel(processor.image_mean), (red, green, blue)))
     return tuple(steps)
 
 
@@ -179,11 +177,18 @@ def view_size(steps: Sequence[Step]) -> tuple[int, int]:
 def _sides(size: Any) -> dict[str, int]:
     """What a size states: a mapping in old releases, an object with None for the rest since."""
     stated = size if isinstance(size, Mapping) else vars(size)
-    return {name: int(side) for name, side in stated.items() if side is not None}
+    return {name: int(_positive(side)) for name, side in stated.items() if side is not None}
 
 
-def _by_channel(values: Any) -> tuple[float, ...]:
-    if isinstance(values, int | float):
-        return (float(values),) * 3
-    red, green, blue = map(float, values)
+def _by_channel(values: Any) -> tuple[float, float, float]:
+    three = (values,) * 3 if isinstance(values, int | float) else values
+    red, green, blue = map(float, three)
+    if not all(map(math.isfinite, (red, green, blue))):
+        raise ValueError(f"{values} are not finite")
     return red, green, blue
+
+
+def _positive(number: float) -> float:
+    if not 0 < number < math.inf:
+        raise ValueError(f"{number} is not a number above 0")
+    return number

@@ -99,9 +99,10 @@ def weights_policy(
     return WeightsPolicy(
         cache_dir=cache_dir / "weights",
         mode=mode,
-        weights_dir=weights_dir,
+        # Absolute: a program may change its folder between planning and loading.
+        weights_dir=weights_dir.absolute() if weights_dir else None,
         offline=offline or any(_is_set(env, key) for key in ("AIGVE_OFFLINE", "HF_HUB_OFFLINE")),
-        custom=MappingProxyType(dict(custom or {})),
+        custom=MappingProxyType({name: path.absolute() for name, path in (custom or {}).items()}),
         announce=announce,
         progress=progress,
     )
