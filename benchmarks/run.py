@@ -5,8 +5,8 @@
 Prints markdown. `--quick` takes small inputs and one round, `--full` adds a Fréchet distance of
 10,000 rows (minutes). Run it in the project's environment, with its test dependencies (OpenCV).
 The benchmarks are `fused`, `frechet`, `memory`, `startup`, `decode`, `prefetch`, `resize`,
-`forward`, `many`, `networks`, `peers`, `published` and `quality`. Real clips are decoded too where
-`AIGVE_TEST_MEDIA` names a folder of them.
+`forward`, `many`, `networks`, `peers`, `published`, `quality` and `similarity`. Real clips are
+decoded too where `AIGVE_TEST_MEDIA` names a folder of them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import measure
 from measure import Rows, aigve, cpu, interleaved, mb, script, table, wall
 from peers import beside_peers, five_metrics
 from quality import quality_networks
+from similarity import similarity_metrics
 
 METRICS = ("fid-lite0", "is-lite0", "kid-lite0", "fvd-lite0")
 PARTIAL = (0, 1, 3)
@@ -308,9 +309,15 @@ def quality(setting: Setting) -> str:
     return quality_networks(setting.folder, vgg_of=27, rounds=setting.rounds, **size)
 
 
+def similarity(setting: Setting) -> str:
+    """CLIPSim and CLIPTemp in one run, beside a plain loop of transformers."""
+    size = {"videos": 3, "frames": 8} if setting.quick else {"videos": 12, "frames": 32}
+    return similarity_metrics(setting.folder, rounds=setting.rounds, **size)
+
+
 FUNCTIONS = (
     *(fused, frechet, memory, startup, decode, prefetch, resize, forward, many),
-    *(networks, peers, published, quality),
+    *(networks, peers, published, quality, similarity),
 )
 BENCHMARKS: dict[str, Callable[[Setting], str]] = {
     function.__name__: function for function in FUNCTIONS

@@ -180,6 +180,8 @@ def test_every_record_says_where_it_comes_from(pairs, tmp_path, aigve):
         "frames": 136,
         "passes": 1,
         "failed": 0,
+        "looked": {"efficientnet-lite0": 136},
+        "read": {},
     }
     assert not (tmp_path / "features").exists()
 
