@@ -197,8 +197,8 @@ def test_every_record_says_where_it_comes_from(pairs, tmp_path, aigve):
         (["--metrics", "is", "--model", "efficientnet-lite0=no.pth"], 4, "no.pth"),
         (["--metrics", "fid", "--weights", "standard"], 4, "pt_inception-2015-12-05-6726825d.pth"),
         (["--metrics", "kvd"], 4, "Put i3d_pretrained_400.pt into"),
-        (["--metrics", "fvd", "--fvd-model", "x"], 4, "there is no file x"),
-        (["--metrics", "gstvqa", "--gstvqa-model", "x"], 4, "there is no file x"),
+        (["--metrics", "fvd", "--fvd-model", "x"], 4, "there is no file"),
+        (["--metrics", "gstvqa", "--gstvqa-model", "x"], 4, "there is no file"),
         (["--metrics", "is", "--weights-dir", "no/folder"], 2, "there is no such folder"),
         (
             ["--metrics", "fvd", "--fvd-model", "x", "--model", "i3d-kinetics400=y"],
