@@ -1,7 +1,7 @@
 """From the image processor in a model's folder to named steps of a view.
 
 transformers reads the file, old layouts included; the steps are those of its PIL backend. Its
-default, torchvision's, shrinks pictures otherwise and moves cosines by as much as 2e-3.
+default, torchvision's, shrinks pictures otherwise: 1.7e-3 of a cosine on a tiny model.
 """
 
 from __future__ import annotations

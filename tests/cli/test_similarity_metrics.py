@@ -15,7 +15,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ import pytest
 from aigve_cli.main import main
 from aigve_cli.video.ffmpeg import ffmpeg_binary
 from aigve_cli.weights import network_card
-from tests.conftest import moving_pattern, process_environment, read_results, write_clip
+from tests.cli.finished import Finished
+from tests.conftest import moving_pattern, process_environment, write_clip
 from tests.engine.watched import TINY, listed, scores, values
 from tests.networks.model_folders import write_blip, write_json
 from tests.networks.model_folders import write_clip as write_clip_model
@@ -41,24 +41,6 @@ ALL = "clipsim,cliptemp,blipsim,pickscore"
 # The goldens cut BLIP's texts there.
 BLIP_LIMIT = 35
 SAME = 1e-6
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A run that has ended, what it said, and what it wrote."""
-
-    code: int
-    stdout: str
-    stderr: str
-    out: Path
-
-    @property
-    def document(self) -> dict[str, Any]:
-        return read_results(self.out)
-
-    def record(self, name: str) -> dict[str, Any]:
-        (record,) = (r for r in self.document["results"] if r["value_name"] == name)
-        return record
 
 
 def sets(models: Mapping[str, object], *more: str) -> list[str]:

@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,36 +17,13 @@ from aigve_cli.output import Output
 from aigve_cli.results.tables import RESULT_COLUMNS
 from aigve_cli.weights import network_card
 from aigve_cli.weights.folder_check import PROCESSOR_FILES
-from tests.conftest import moving_pattern, read_results, write_clip
+from tests.cli.finished import Finished
+from tests.conftest import moving_pattern, write_clip
 from tests.engine.watched import TINY, scores
 from tests.networks.model_folders import write_json, write_processor
 
 CLIP, PICK = network_card("clip").entry(), network_card("pickscore").entry()
 FRAMES = 3
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A run that has ended, what it said, and what it wrote."""
-
-    code: int
-    stdout: str
-    stderr: str
-    out: Path
-
-    @property
-    def document(self) -> dict[str, Any]:
-        return read_results(self.out)
-
-    def record(self, name: str) -> dict[str, Any]:
-        (record,) = (r for r in self.document["results"] if r["value_name"] == name)
-        return record
-
-    @property
-    def message(self) -> str:
-        """The error that ended it, without its hint."""
-        assert self.stderr.count("Error: ") == 1, self.stderr
-        return self.stderr.partition("Error: ")[2].partition("Hint: ")[0]
 
 
 @pytest.fixture(autouse=True)
