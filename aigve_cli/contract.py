@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from aigve_cli.judges.task import JudgeTask, Record
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     Indices = NDArray[np.int64]
 
 Role = Literal["generated", "reference", "each"]
-Need = Literal["reference", "prompt"]
+Need = Literal["reference", "prompt", "judge"]
 OptionValue = str | int | float | bool
 
 CATEGORIES: Mapping[str, str] = {
@@ -142,6 +144,20 @@ class ResizeShorter:
 
 
 @dataclass(frozen=True)
+class ResizeWithin:
+    """Shrink uint8 so that the longer side is ``size`` pixels; smaller pictures stay as they are.
+
+    The other side is rounded to the nearest, and at least 1.
+    """
+
+    size: int
+    resampler: Literal["pil-bicubic"] = "pil-bicubic"
+
+    def __str__(self) -> str:
+        return f"longer side at most {self.size} {self.resampler}"
+
+
+@dataclass(frozen=True)
 class Grey:
     """uint8 RGB to one grey channel by PIL's integers (ITU-R 601-2 luma); stays [h, w, 1]."""
 
@@ -230,7 +246,16 @@ class AsPublished:
 
 
 Step = (
-    Resize | ResizeShorter | CentreCrop | Grey | Tile | Scale | Quantise | Normalise | AsPublished
+    Resize
+    | ResizeShorter
+    | ResizeWithin
+    | CentreCrop
+    | Grey
+    | Tile
+    | Scale
+    | Quantise
+    | Normalise
+    | AsPublished
 )
 View = tuple[Step, ...]
 """Named steps from uint8 RGB frames at native size to a network's input. ``()`` is native."""
@@ -272,6 +297,9 @@ class Request:
     another Request, whose rows the producer then reads: a function unit by unit, a network's head
     those of the whole video, and of as many sources as it takes. Frames and a prompt, or a text,
     are seen together: ``(Frames(…), Prompt())``.
+
+    A judge is asked with ``judge:answers`` over ``(Frames(…), Prompt(), task)``, or without the
+    prompt; its variant says how frames are shown (:data:`SHOWN`). It gives a JSON record a unit.
     """
 
     output: str
@@ -292,7 +320,14 @@ class Request:
         return self.output.partition(":")[2]
 
 
-Source = Frames | Prompt | Text | Request
+Source = Frames | Prompt | Text | Request | JudgeTask
+
+SHOWN: Mapping[str, str] = {
+    "multi": "all frames of a unit in one request, in order of time, each with its time",
+    "grid": "all frames of a unit as one picture, row by row",
+    "video": "all frames of a unit as one video",
+}
+"""How a judge is shown the frames of a unit."""
 
 
 @dataclass(frozen=True)
@@ -321,6 +356,8 @@ class SampleFeatures:
     reference: Mapping[str, Floats] | None = None
     facts: VideoFacts | None = None
     """Of the generated video, as far as it was decoded."""
+    records: Mapping[str, Sequence[Record]] = field(default_factory=dict)
+    """What a judge has found out of the generated video, a record a unit, by request name."""
 
 
 @dataclass(frozen=True)

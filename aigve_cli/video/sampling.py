@@ -252,6 +252,41 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Centres:
+    """Frames in the middle of equal parts of a video, together or one by one.
+
+    Attributes:
+        count: So many parts; of a video that has fewer frames, each frame once.
+        together: One unit of all frames, rather than a unit each.
+    """
+
+    count: int
+    together: bool = True
+
+    @property
+    def limit(self) -> int | None:
+        """None: the number of frames must be known first."""
+        return None
+
+    @property
+    def pads(self) -> bool:
+        """False: no black frames."""
+        return False
+
+    def units(self, facts: VideoFacts) -> Indices:
+        """int64 [1, count] or [count, 1], of shorter videos less; none without frames."""
+        if facts.frames < 1:
+            return np.zeros((0, self.count if self.together else 1), np.int64)
+        count = min(self.count, facts.frames)
+        places = (2 * np.arange(count, dtype=np.int64) + 1) * facts.frames // (2 * count)
+        return places[None] if self.together else places[:, None]
+
+    def __str__(self) -> str:
+        how = "together" if self.together else "one by one"
+        return f"{self.count} frames, in the middle of equal parts, {how}"
+
+
+@dataclass(frozen=True)
 class AtLeast:
     """Another sampling whose last unit is looked at again, up to ``count`` units."""
 

@@ -18,6 +18,7 @@ from aigve_cli.contract import (
     Quantise,
     Resize,
     ResizeShorter,
+    ResizeWithin,
     Scale,
     Step,
     Tile,
@@ -74,6 +75,8 @@ def _step_on_uint8(step: Step) -> Callable[[NDArray[np.uint8]], NDArray[Any]] | 
         case ResizeShorter(size, "pil-bilinear" | "pil-bicubic"):
             resampler = step.resampler.removeprefix("pil-")
             return partial(_resize_shorter_with_pil, size=size, resampler=resampler)
+        case ResizeWithin(size, "pil-bicubic"):
+            return partial(_resize_within_with_pil, size=size, resampler="bicubic")
         case Grey():
             return _to_grey
     return None
@@ -216,6 +219,18 @@ def _resize_shorter_with_pil(
     height, width = frame.shape[:2]
     longer = int(size * max(height, width) / min(height, width))
     height, width = (size, longer) if height < width else (longer, size)
+    return _resize_with_pil(frame, height=height, width=width, resampler=resampler)
+
+
+def _resize_within_with_pil(
+    frame: NDArray[np.uint8], *, size: int, resampler: str
+) -> NDArray[np.uint8]:
+    height, width = frame.shape[:2]
+    longer = max(height, width)
+    if longer <= size:
+        return frame
+    # In whole numbers: a half is rounded up whatever the scale's last bit is.
+    height, width = (max(1, (2 * side * size + longer) // (2 * longer)) for side in (height, width))
     return _resize_with_pil(frame, height=height, width=width, resampler=resampler)
 
 

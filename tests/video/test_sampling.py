@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from aigve_cli.contract import Extent, VideoFacts
 from aigve_cli.video.sampling import (
     AtLeast,
+    Centres,
     Clips,
     EverySecond,
     FirstFrames,
@@ -207,6 +208,43 @@ def test_frames_spread_over_a_video(frames, to_the_end, expected):
     assert units.ravel().tolist() == expected
 
 
+@pytest.mark.parametrize(
+    ("frames", "expected"),
+    [
+        (17, [1, 3, 5, 7, 9, 11, 13, 15]),
+        (16, [1, 3, 5, 7, 9, 11, 13, 15]),
+        (61, [3, 11, 19, 26, 34, 41, 49, 57]),
+        (8, [0, 1, 2, 3, 4, 5, 6, 7]),
+        (3, [0, 1, 2]),
+        (1, [0]),
+    ],
+)
+def test_frames_in_the_middle_of_equal_parts(frames, expected):
+    assert Centres(8).units(facts(frames)).tolist() == [expected]
+    alone = Centres(8, together=False).units(facts(frames))
+    assert alone.tolist() == [[index] for index in expected]
+    assert alone.dtype == np.int64
+
+
+@given(st.integers(1, 300), st.integers(1, 40))
+def test_each_part_has_its_own_frame(frames, count):
+    (places,) = Centres(count).units(facts(frames)).tolist()
+    parts = min(count, frames)
+    assert len(places) == parts
+    for part, place in enumerate(places):
+        # The middle of a part is in the frame, or where two frames meet.
+        middle = (part + 0.5) * frames / parts
+        assert place <= middle < place + 1
+    assert len(set(places)) == parts
+
+
+def test_a_video_without_frames_has_no_centres():
+    assert Centres(8).units(facts(0)).shape == (0, 8)
+    assert Centres(8, together=False).units(facts(0)).shape == (0, 1)
+    assert Centres(8).limit is None
+    assert not Centres(8).pads
+
+
 @pytest.mark.parametrize("frames", [0, 1, 28, 29, 30])
 def test_the_last_unit_again(frames):
     units = AtLeast(29, FirstFrames(None)).units(facts(frames))[:, 0].tolist()
@@ -248,6 +286,8 @@ def test_as_much_of_a_video_as_was_asked_for():
         (EverySecond(32, 8), "32 frames from each second on, 8 at most"),
         (Spread(8), "8 frames, from the first to the last"),
         (Spread(8, to_the_end=False), "8 frames, at the beginning of equal parts"),
+        (Centres(8), "8 frames, in the middle of equal parts, together"),
+        (Centres(8, together=False), "8 frames, in the middle of equal parts, one by one"),
         (AtLeast(8, EverySecond()), "a frame from each second on; the last again up to 8"),
         (Within(FirstFrames(None), max_frames=9), "every frame; of the first 9 frames"),
         (Within(EverySecond(), seconds=2.5), "of the first 2.5 s at the video's own frame rate"),

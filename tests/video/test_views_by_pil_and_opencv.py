@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.transforms import Resize as TorchvisionResize
 from torchvision.transforms import ToTensor
 
-from aigve_cli.contract import Grey, Normalise, Resize, ResizeShorter, Tile
+from aigve_cli.contract import Grey, Normalise, Resize, ResizeShorter, ResizeWithin, Tile
 from aigve_cli.video.views import frame_to_host_view, frames_to_view
 
 
@@ -66,6 +66,34 @@ def test_the_longer_side_is_cut_not_rounded():
     assert seen_by(noise(71, 47), ResizeShorter(52, "pil-bilinear")).shape == (78, 52, 3)
 
 
+@pytest.mark.parametrize(
+    ("picture", "size", "expected"),
+    [
+        ((320, 512), 256, (160, 256)),
+        ((512, 320), 256, (256, 160)),
+        ((47, 71), 52, (34, 52)),  # 34.42
+        ((71, 47), 53, (53, 35)),  # 35.08
+        ((5, 4), 4, (4, 3)),  # 3.2
+        ((4, 8), 5, (3, 5)),  # 2.5, which round() would make 2
+        ((12, 8), 3, (3, 2)),
+        ((1, 400), 100, (1, 100)),  # 0.25
+        ((300, 300), 1, (1, 1)),
+    ],
+)
+def test_the_longer_side_fits_and_the_other_is_the_nearest(picture, size, expected):
+    frame = noise(*picture)
+    seen = seen_by(frame, ResizeWithin(size))
+    assert seen.shape == (*expected, 3)
+    assert np.array_equal(seen, seen_by(frame, Resize(*expected, "pil-bicubic")))
+
+
+@pytest.mark.parametrize("picture", [(32, 50), (50, 50), (1, 1)])
+def test_what_fits_stays_as_it_is(picture):
+    frame = noise(*picture)
+    assert np.array_equal(seen_by(frame, ResizeWithin(50)), frame)
+    assert str(ResizeWithin(50)) == "longer side at most 50 pil-bicubic"
+
+
 def test_grey_is_pil_s_own_integers():
     frame = noise(60, 70)
     expected = np.asarray(Image.fromarray(frame).convert("L"))
@@ -105,6 +133,7 @@ def test_means_of_another_number_of_channels_are_refused(channels):
         Resize(2, 2, "pil-bilinear"),
         Resize(2, 2, "cv2-linear"),
         ResizeShorter(2, "pil-bilinear"),
+        ResizeWithin(2),
     ],
 )
 def test_steps_for_uint8_are_refused_on_the_device(step):

@@ -1,0 +1,233 @@
+"""Which judges a run has: from words on the command line to models that answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from aigve_cli.errors import UsageError
+from aigve_cli.judges.backend import Backend, Call, Reply, UnreachableError
+from aigve_cli.judges.openai_endpoint import (
+    OpenAIEndpoint,
+    endpoint_key,
+    is_loopback,
+    url_to_host,
+)
+
+if TYPE_CHECKING:
+    from aigve_cli.judges.desk import Desk
+
+Kind = Literal["openai", "local"]
+JUDGE_KEY, TEXT_KEY = "AIGVE_JUDGE_KEY", "AIGVE_JUDGE_TEXT_KEY"
+CONCURRENCY = 8
+EXAMPLES = (
+    "--judge openai:MODEL asks an OpenAI-compatible server (OpenAI, or any other with "
+    "--judge-url), --judge local:ID_OR_FOLDER a model on this machine."
+)
+
+
+@dataclass(frozen=True)
+class JudgeSpec:
+    """One judge as it is named: where it runs, which model, and of a server its address."""
+
+    kind: Kind
+    model: str
+    url: str | None = None
+    key_variable: str = JUDGE_KEY
+    """Of the environment, with the key for an address that was given."""
+
+    def __str__(self) -> str:
+        at = f" at {self.url}" if self.url else ""
+        return f"{self.kind}:{self.model}{at}"
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """The judges of a run, and how they may be asked."""
+
+    shown: JudgeSpec | None
+    """Who sees frames; None where only texts are asked about."""
+    text: JudgeSpec
+    """Who is asked about texts alone."""
+    cache: Path
+    """Folder of the answers that were ever given."""
+    concurrency: int = CONCURRENCY
+    max_requests: int | None = None
+    offline: bool = False
+    """Only judges on this machine may be asked."""
+
+    @property
+    def specs(self) -> tuple[JudgeSpec, ...]:
+        """The distinct judges."""
+        return tuple(dict.fromkeys(spec for spec in (self.shown, self.text) if spec))
+
+
+def judge_settings(
+    *,
+    judge: str | None,
+    url: str | None = None,
+    text: str | None = None,
+    text_url: str | None = None,
+    concurrency: int | None = None,
+    max_requests: int | None = None,
+    cache: Path | None = None,
+    offline: bool = False,
+) -> JudgeSettings | None:
+    """Read what was given on the command line; None where no judge was named.
+
+    Args:
+        judge: ``openai:MODEL`` or ``local:ID_OR_FOLDER``.
+        url: Address of an OpenAI-compatible server; None is OpenAI's own.
+        text: Another judge for texts alone; None takes the same.
+        text_url: Its address; None is the same server.
+        concurrency: Requests at a time; None is 8.
+        max_requests: After so many nothing is asked any more in this run.
+        cache: Folder for answers; None is beside the cache of weights.
+        offline: Ask no judge on another machine.
+
+    Raises:
+        UsageError: A judge that cannot be read, or an address without a judge.
+    """
+    for flag, address, named in (
+        ("--judge-url", url, judge or text),
+        ("--judge-text-url", text_url, text),
+    ):
+        if address is not None and named is None:
+            raise UsageError(f"{flag} {address}: there is no judge to go with it.", hint=EXAMPLES)
+    if judge is None and text is None:
+        return None
+    # A key is for one address: the other one might be a stranger's.
+    text_key = TEXT_KEY if text_url is not None else JUDGE_KEY
+    texts_on_server = text is not None and not text.startswith("local:")
+    if texts_on_server:
+        text_url = text_url or url
+    if judge is not None and judge.startswith("local:") and texts_on_server:
+        url = None  # it is that of the texts
+    shown = _read_spec("--judge", judge, url) if judge is not None else None
+    texts = _read_spec("--judge-text", text, text_url, text_key) if text is not None else shown
+    assert texts is not None
+    for flag, number, least in (
+        ("--judge-concurrency", concurrency, 1),
+        ("--max-requests", max_requests, 0),
+    ):
+        if number is not None and number < least:
+            raise UsageError(f"{flag} {number}: must be at least {least}.")
+    return JudgeSettings(
+        shown,
+        texts,
+        (cache or default_cache()).expanduser().absolute(),
+        concurrency or CONCURRENCY,
+        max_requests,
+        offline,
+    )
+
+
+def default_cache() -> Path:
+    """The folder of answers: ``judge`` in the cache folder of aigve."""
+    from aigve_cli.weights import weights_policy
+
+    return weights_policy().cache_dir.parent / "judge"
+
+
+def _read_spec(flag: str, text: str, url: str | None, variable: str = JUDGE_KEY) -> JudgeSpec:
+    kind, colon, model = text.partition(":")
+    model = model.strip()
+    if not colon or kind not in get_args(Kind) or not model:
+        raise UsageError(
+            f"{flag} {text}: expected openai:MODEL or local:ID_OR_FOLDER.", hint=EXAMPLES
+        )
+    if kind == "local":
+        if url is not None:
+            raise UsageError(f"{flag} {text} runs on this machine: it has no address {url}.")
+        return JudgeSpec("local", model)
+    if url is not None:
+        url_to_host(url)
+    return JudgeSpec("openai", model, url.rstrip("/") if url else None, variable)
+
+
+@dataclass(frozen=True)
+class LocalWeights:
+    """A model that runs in this process: how to load it, and what it is."""
+
+    load: Callable[[], Any]
+    facts: Mapping[str, Any]
+    """``model`` (its id or its folder's name), ``sha256``, and what else decides its answers."""
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The judges of a run, and where they are asked."""
+
+    desk: Desk
+    shown: Mapping[str, Any] | None
+    """Which model sees frames."""
+    text: Mapping[str, Any]
+    """Which model is asked about texts alone."""
+
+    @property
+    def digest(self) -> str:
+        """One sha256 for who answers: scores of other judges are no scores of these."""
+        facts = json.dumps([self.shown, self.text], sort_keys=True)
+        return hashlib.sha256(facts.encode()).hexdigest()
+
+
+@contextmanager
+def open_judges(
+    settings: JudgeSettings, *, local: Mapping[JudgeSpec, LocalWeights], device: str
+) -> Iterator[Judges]:
+    """The judges, until the end of the ``with`` statement; nothing is asked or loaded yet."""
+    from aigve_cli.judges.cache import AnswerCache
+    from aigve_cli.judges.desk import Desk
+
+    backends: dict[JudgeSpec, Backend] = {}
+    for spec in settings.specs:
+        if spec.kind == "local":
+            from aigve_cli.judges.local_model import LocalModel
+
+            identity = {"backend": "local", **local[spec].facts}
+            backends[spec] = LocalModel(local[spec].load, identity, device)
+        else:
+            backends[spec] = _open_endpoint(spec, offline=settings.offline)
+    shown, text = settings.shown and backends[settings.shown], backends[settings.text]
+    desk = Desk(
+        shown=shown or text,
+        text=text,
+        cache=AnswerCache(settings.cache),
+        concurrency=settings.concurrency,
+        max_requests=settings.max_requests,
+    )
+    try:
+        yield Judges(desk, dict(shown.identity) if shown else None, dict(text.identity))
+    finally:
+        desk.close()
+
+
+def _open_endpoint(spec: JudgeSpec, *, offline: bool) -> Backend:
+    key = endpoint_key(spec.url, spec.key_variable)
+    endpoint = OpenAIEndpoint(spec.model, spec.url, key, variable=spec.key_variable)
+    if offline and not is_loopback(spec.url or os.environ.get("OPENAI_BASE_URL")):
+        return _Offline(endpoint.identity)
+    return endpoint
+
+
+class _Offline:
+    """A judge on another machine, under ``--offline``: only what it has said before is known."""
+
+    def __init__(self, identity: Mapping[str, Any]) -> None:
+        self.identity = identity
+
+    async def reply(self, call: Call) -> Reply:
+        raise UnreachableError(
+            f"The judge {self.identity['model']} at {self.identity['host']} would have to be "
+            "asked, and --offline never uses the network.",
+            hint="Leave --offline (or AIGVE_OFFLINE) out, or name a judge on this machine.",
+        )
+
+    async def close(self) -> None:
+        pass
