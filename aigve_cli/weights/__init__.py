@@ -1,6 +1,8 @@
 """From a network's card to a checked file or folder. The only part of aigve that goes online."""
 
 from aigve_cli.weights.cards import (
+    JUDGE,
+    LOCAL_JUDGE,
     NetworkCard,
     WeightsEntry,
     cards_to_markdown,
@@ -16,6 +18,8 @@ from aigve_cli.weights.locate import (
 from aigve_cli.weights.policy import Located, WeightsMode, WeightsPolicy, weights_policy
 
 __all__ = [
+    "JUDGE",
+    "LOCAL_JUDGE",
     "Located",
     "NetworkCard",
     "WeightsEntry",

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from aigve_cli.errors import SetupError, UsageError, unknown_name
 
-Kind = Literal["network", "function"]
+Kind = Literal["network", "function", "judge"]
 Unit = Literal["frame", "clip"]
 Layout = Literal["file", "folder"]
 PACKAGE = "aigve_models"
@@ -76,7 +76,7 @@ class WeightsEntry:
 
 @dataclass(frozen=True)
 class NetworkCard:
-    """What is known of a network, or of a pixel function, without building it."""
+    """What is known of a network, a pixel function or a judge, without building it."""
 
     name: str
     title: str
@@ -100,6 +100,8 @@ class NetworkCard:
     layout: Layout = "file"
     """What its weights are: one file, or a folder as transformers saves a model, with its
     configuration, tokenizer and image processor."""
+    image_processor: bool = True
+    """Whether such a folder needs one: chat models may read texts only."""
     settled_by_weights: bool = False
     """Whether only a checkpoint tells how the network is built, if it can be built at all."""
     default_weights: str = ""
@@ -144,6 +146,20 @@ class NetworkCard:
         if self.layout == "folder":
             return _any_folder(tag, self)
         raise unknown_name(f"weights of {self.name}", tag, self.weights)
+
+
+LOCAL_JUDGE = "chat-vlm"
+"""The network of judges that run in this process."""
+JUDGE = NetworkCard(
+    name="judge",
+    title="a language or vision-language model that is asked: --judge says which",
+    kind="judge",
+    outputs={},
+    with_text={"answers": 0},
+    unit="clip",
+)
+"""What stands in requests for the judge of a run: not of the zoo, and without weights of its own.
+"""
 
 
 def _full_path(text: str) -> str | None:
@@ -195,6 +211,8 @@ def network_card(name: str) -> NetworkCard:
     Raises:
         UsageError: No network has this name; the nearest names are in the hint.
     """
+    if name == JUDGE.name:
+        return JUDGE
     cards = network_cards()
     if name not in cards:
         raise unknown_name("network", name, cards, hint="`aigve models list` shows all.")
@@ -277,6 +295,7 @@ _CARD_KEYS: Mapping[str, type] = {
     "paper": str,
     "source": str,
     "licence": str,
+    "image_processor": bool,
     "settled_by_weights": bool,
     "default_weights": str,
     "weights": dict,

@@ -11,6 +11,8 @@ from pathlib import Path
 from aigve_cli.weights.check import file_to_sha256, head_problem
 
 CONFIG = "config.json"
+GENERATION = "generation_config.json"
+"""Of models that write: which tokens end a text."""
 ADAPTER = "adapter_config.json"
 WEIGHTS = (
     "model.safetensors",
@@ -37,6 +39,9 @@ PROCESSOR_FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "video_preprocessor_config.json",
 )
 TO_COPY = (
     "tokenizer.json (or vocab.json and merges.txt, or vocab.txt), tokenizer_config.json and "
@@ -75,18 +80,24 @@ def folder_lacks(folder: Path) -> str | None:
     return None
 
 
-def processor_lacks(folder: Path) -> str | None:
-    """What keeps a folder from having a tokenizer and an image processor, as a clause, or None."""
+def processor_lacks(folder: Path, *, images: bool = True) -> str | None:
+    """What keeps a folder from having a tokenizer and an image processor, as a clause, or None.
+
+    Args:
+        folder: The folder.
+        images: Whether an image processor is needed.
+    """
     if lost := [name for name in PROCESSOR_FILES if _is_link_to_nothing(folder / name)]:
         return f"{lost[0]} is a link to nothing"
-    return names_lack_processor([path.name for path in folder.iterdir() if path.is_file()])
+    names = [path.name for path in folder.iterdir() if path.is_file()]
+    return names_lack_processor(names, images=images)
 
 
-def names_lack_processor(names: Collection[str]) -> str | None:
+def names_lack_processor(names: Collection[str], *, images: bool = True) -> str | None:
     """As :func:`processor_lacks`, of a list of names."""
     if not any(all(name in names for name in tokenizer) for tokenizer in TOKENIZERS):
         return "there is no tokenizer in it (tokenizer.json, vocab.json with merges.txt, vocab.txt)"
-    if not any(name in names for name in IMAGE_PROCESSORS):
+    if images and not any(name in names for name in IMAGE_PROCESSORS):
         return f"there is no image processor in it ({' or '.join(IMAGE_PROCESSORS)})"
     return None
 
@@ -160,7 +171,7 @@ def model_files(folder: Path, processor: Path | None = None) -> dict[str, Path]:
         folder: The configuration and the weights.
         processor: Tokenizer and image processor, if they are in another folder.
     """
-    own = (CONFIG, *folder_weights(folder))
+    own = (CONFIG, GENERATION, *folder_weights(folder))
     paths = {name: folder / name for name in own}
     paths.update({name: (processor or folder) / name for name in PROCESSOR_FILES})
     return {name: path for name, path in paths.items() if path.is_file()}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from aigve_cli.weights.cards import NetworkCard, WeightsEntry
+from aigve_cli.weights.cards import LOCAL_JUDGE, NetworkCard, WeightsEntry
 from aigve_cli.weights.folder_check import CONFIG, folder_lacks, processor_lacks
 from aigve_cli.weights.hub import Repository, hub_cache, snapshot_of
 from aigve_cli.weights.policy import WeightsPolicy
@@ -108,13 +108,19 @@ class Search:
         """What a folder of the Hub's cache lacks of what should come from its repository."""
         lack = folder_lacks(folder)
         if lack is None and self.repository("processor") is None:
-            lack = processor_lacks(folder)
+            lack = self.lacks_processor(folder)
         return lack
+
+    def lacks_processor(self, folder: Path) -> str | None:
+        """What a folder lacks of a tokenizer, and of an image processor if one is needed."""
+        return processor_lacks(folder, images=self.card.image_processor)
 
     @property
     def how_to_name(self) -> str:
         """The options that name a folder in its place."""
         setting = "--set METRIC.model=FOLDER"
+        if self.card.name == LOCAL_JUDGE:
+            return "--judge local:FOLDER"
         if self.entry.tag != self.card.default_weights:
             return setting
         return f"--model {self.card.name}=FOLDER or {setting}"

@@ -13,13 +13,13 @@ from aigve_cli.weights.check import hash_agrees
 from aigve_cli.weights.download import one_process_a_file
 from aigve_cli.weights.folder_check import (
     CONFIG,
+    GENERATION,
     PROCESSOR_FILES,
     TO_COPY,
     folder_lacks,
     folder_problem,
     folder_to_sha256,
     names_lack_processor,
-    processor_lacks,
     published_weights,
 )
 from aigve_cli.weights.folder_search import Part, Search, opened
@@ -89,7 +89,7 @@ def folder_status(
         if folder is None:
             return "missing" if search.named else absent
         other = search.given("processor") or search.cached("processor")
-        if any(place and processor_lacks(place) is None for place in (folder, other)):
+        if any(place and search.lacks_processor(place) is None for place in (folder, other)):
             return "here"
     except OSError:
         return "missing"
@@ -137,7 +137,7 @@ def _find_processor_folder(search: Search, folder: Path, bad_cache_is_missing: b
     Raises:
         WeightsError: It is not with the weights, and nobody says where else it is.
     """
-    lack = processor_lacks(folder)
+    lack = search.lacks_processor(folder)
     if lack is None:
         return folder
     if search.repository("processor") is None:
@@ -146,14 +146,14 @@ def _find_processor_folder(search: Search, folder: Path, bad_cache_is_missing: b
             hint=f"Copy {TO_COPY} of the model that it was made from into that folder.",
         )
     if given := search.given("processor"):
-        if problem := processor_lacks(given) or folder_problem(folder, given):
+        if problem := search.lacks_processor(given) or folder_problem(folder, given):
             raise WeightsError(
                 f"{given} is not a tokenizer and image processor of {search.card.name}: {problem}.",
                 hint=f"{search.where_from('processor')} {_REPLACE}",
             )
         return given
     cached = search.cached("processor")
-    if cached is None or processor_lacks(cached):
+    if cached is None or search.lacks_processor(cached):
         return None
     if problem := folder_problem(folder, cached):
         _refuse_unless_fetched_again(search, cached, problem, "processor", bad_cache_is_missing)
@@ -261,14 +261,14 @@ def _whole(search: Search, part: Part) -> Path | None:
 def _part_problem(search: Search, part: Part, folder: Path) -> str | None:
     if part == "weights":
         return search.lacks(folder) or folder_problem(folder)
-    return processor_lacks(folder)
+    return search.lacks_processor(folder)
 
 
 def _wanted(search: Search, part: Part, names: Collection[str]) -> Iterator[str]:
     """The published files to fetch; never a program, nor a format that is not read."""
-    yield from (name for name in (CONFIG, *PROCESSOR_FILES) if name in names)
+    yield from (name for name in (CONFIG, GENERATION, *PROCESSOR_FILES) if name in names)
     own = part == "processor" or search.repository("processor") is None
-    if own and (lack := names_lack_processor(names)):
+    if own and (lack := names_lack_processor(names, images=search.card.image_processor)):
         raise HubError(f"it is no whole model: {lack}")
     if part == "weights":
         weights = published_weights(names)
@@ -303,6 +303,6 @@ def _remark(search: Search, part: Part) -> str:
     if folder is None:
         others = (hub_cache() / repository.cache_name / "snapshots").is_dir()
         return " (which has other revisions of it)" if others else ""
-    lack = search.lacks(folder) if part == "weights" else processor_lacks(folder)
+    lack = search.lacks(folder) if part == "weights" else search.lacks_processor(folder)
     broken = ", a download was interrupted" if repository.interrupted(hub_cache()) else ""
     return f" (in its snapshot {folder.name}, {lack}{broken})"

@@ -69,8 +69,10 @@ def folder_to_vision_size(folder: Path) -> int:
         raise ValueError(f"its {CONFIG} cannot be read: {words_of(error)}.") from error
 
 
-def folder_to_model(folder: Path, model_class: Any) -> nn.Module:
-    """A model with all of its weights in float32, in eval mode.
+def folder_to_model(
+    folder: Path, model_class: Any, *, dtype: torch.dtype | str = torch.float32
+) -> nn.Module:
+    """A model with all of its weights, in eval mode.
 
     Safetensors are taken where there are some. ``model_class`` is one of transformers' own, so code
     that ``config.json`` names is never looked at.
@@ -78,6 +80,7 @@ def folder_to_model(folder: Path, model_class: Any) -> nn.Module:
     Args:
         folder: The folder.
         model_class: A class with transformers' ``from_pretrained``.
+        dtype: The type of its weights; ``auto`` is the one that they are saved in.
 
     Raises:
         ValueError: The files are broken, hold other things than tensors, or their tensors are not
@@ -89,7 +92,7 @@ def folder_to_model(folder: Path, model_class: Any) -> nn.Module:
             model, info = model_class.from_pretrained(
                 folder,
                 local_files_only=True,
-                dtype=torch.float32,
+                dtype=dtype,
                 weights_only=True,
                 # An error without names otherwise: they are reported below.
                 ignore_mismatched_sizes=True,
@@ -211,14 +214,23 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _folder_to_tokenizer(folder: Path, config: Any) -> Any:
-    from transformers import AutoTokenizer
+def check_tokenizer_files(folder: Path) -> None:
+    """Refuse a folder of which transformers would make an empty tokenizer.
 
+    Raises:
+        ValueError: No file with a vocabulary is there.
+    """
     groups = [" and ".join(group) for group in _TOKENIZERS]
     if not any(all((folder / file).is_file() for file in group) for group in _TOKENIZERS):
         raise ValueError(
             f"there is no tokenizer in {folder}: none of {', '.join(groups[:-1])} or {groups[-1]}."
         )
+
+
+def _folder_to_tokenizer(folder: Path, config: Any) -> Any:
+    from transformers import AutoTokenizer
+
+    check_tokenizer_files(folder)
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(
