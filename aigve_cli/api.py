@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ from aigve_cli import __version__
 from aigve_cli.contract import Extent
 from aigve_cli.dataset.samples import load_dataset
 from aigve_cli.engine.journal import FEATURES, Journal
+from aigve_cli.engine.judging import open_run_judges
 from aigve_cli.engine.look import Looker
 from aigve_cli.engine.networks import is_module, load_function, load_network
 from aigve_cli.engine.plan import Producer, Settings, request_producers
@@ -30,6 +32,7 @@ from aigve_cli.engine.saved_statistics import (
 )
 from aigve_cli.engine.setup import Plan, announce_plan, make_plan
 from aigve_cli.errors import EXIT_FAILED, EXIT_PARTIAL, UsageError
+from aigve_cli.judges.settings import Judges, judge_settings
 from aigve_cli.output import Output
 from aigve_cli.results import records
 from aigve_cli.results.document import (
@@ -40,7 +43,7 @@ from aigve_cli.results.document import (
 )
 from aigve_cli.results.files import RESULTS
 from aigve_cli.video.ffmpeg import ffmpeg_version
-from aigve_cli.weights import Located, WeightsMode, network_card
+from aigve_cli.weights import JUDGE, Located, WeightsMode, network_card
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -107,6 +110,13 @@ def evaluate(
     options: Settings | None = None,
     reference_stats: Path | str | None = None,
     save_stats: Path | str | None = None,
+    judge: str | None = None,
+    judge_url: str | None = None,
+    judge_text: str | None = None,
+    judge_text_url: str | None = None,
+    judge_concurrency: int | None = None,
+    judge_cache: Path | str | None = None,
+    max_requests: int | None = None,
     output_dir: Path | str = ".",
     fresh: bool = False,
     keep_features: bool = False,
@@ -142,6 +152,14 @@ def evaluate(
         options: Values by metric and option, as ``--set`` gives them.
         reference_stats: Saved statistics of a reference set, instead of its videos.
         save_stats: Write the statistics of the reference videos to this file.
+        judge: Who is asked about videos: ``openai:MODEL`` or ``local:ID_OR_FOLDER``.
+        judge_url: Address of an OpenAI-compatible server; None is OpenAI's own. Keys are read from
+            the environment.
+        judge_text: Who is asked about texts alone; None is the same.
+        judge_text_url: Its address; None is the same.
+        judge_concurrency: Requests at a time; None is 8.
+        judge_cache: Folder of the answers that were ever given; None is in the cache folder.
+        max_requests: After so many requests nothing more is asked.
         output_dir: Where results, journal and features go.
         fresh: Do not go on with what an earlier run left.
         keep_features: Keep what networks gave for frames and clips, instead of scores only.
@@ -189,6 +207,16 @@ def evaluate(
         output=output,
         reference_stats=_path(reference_stats),
         save_stats=_path(save_stats),
+        judge=judge_settings(
+            judge=judge,
+            url=judge_url,
+            text=judge_text,
+            text_url=judge_text_url,
+            concurrency=judge_concurrency,
+            max_requests=max_requests,
+            cache=_path(judge_cache),
+            offline=offline,
+        ),
     )
     return run_plan(
         plan,
@@ -235,6 +263,7 @@ def run_plan(
         "ffmpeg": ffmpeg_version(),
     }
     journal = Journal(output_dir, settings, fresh=fresh)
+    opened = contextlib.ExitStack()
     try:
         resolved = resolved or resolve_plan(plan, earlier=journal.choices)
         plan, located = resolved.plan, resolved.located
@@ -252,13 +281,17 @@ def run_plan(
                 "networks": weights,
             }
         )
+        judges = None
+        if plan.asks and plan.judge is not None:
+            judges = opened.enter_context(open_run_judges(plan.judge, located, device, precision))
+            weights[JUDGE.name] = judges.digest
         processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
         workers = decode_workers or max(2, min(8, processors // 2))
         looker = Looker(
             planned=plan.computed,
             weights=weights,
             journal=journal,
-            load=_loader(plan, located, device, precision, batch_size),
+            load=_loader(plan, located, judges, device, precision, batch_size),
             workers=workers,
             threads=max(1, processors // workers),
             keep_features=keep_features,
@@ -279,7 +312,7 @@ def run_plan(
             output.note(f"Going on with {output_dir / 'journal.jsonl'}.")
         with output.progress("compute", total=len(run.work())) as progress:
             run.score_samples(progress)
-        document = run_to_document(plan, run, located, device, precision, warnings)
+        document = run_to_document(plan, run, located, judges, device, precision, warnings)
         write_document(plan, document, output_dir)
         exit_code = document_to_exit_code(document, strict=strict)
         if plan.save_statistics:
@@ -298,6 +331,7 @@ def run_plan(
         size = journal.feature_bytes()
         journal.finish(keep_features=keep)
     finally:
+        opened.close()
         journal.close()
     report_failures(document, output)
     if keep and not keep_features and size:
@@ -341,6 +375,7 @@ def _check_statistics(
 def _loader(
     plan: Plan,
     located: Mapping[str, Located],
+    judges: Judges | None,
     device: str,
     precision: Precision,
     batch_size: int | None,
@@ -350,12 +385,15 @@ def _loader(
         networks: dict[Producer, Any] = {}
         functions: dict[Producer, Any] = {}
         for producer in set().union(*map(request_producers, plan.requests)):
+            if producer.name == JUDGE.name:
+                continue
             card, variant = network_card(producer.name), producer.variant
             if here := located.get(producer.checkpoint):
                 networks[producer] = load_network(card, here, device=device, variant=variant)
                 continue
             function = load_function(card, variant, device=device)
             (networks if is_module(function) else functions)[producer] = function
-        return Producers(networks, functions, device, precision, batch_size)
+        desk = judges.desk if judges else None
+        return Producers(networks, functions, device, precision, batch_size, desk)
 
     return load

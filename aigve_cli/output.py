@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,8 +23,13 @@ WRAPPED_WIDTH = 24
 class Progress(Protocol):
     """What a long job reports to."""
 
-    def advance(self, *, videos: int = 0, frames: int = 0) -> None:
-        """Count videos that are done and frames that were decoded."""
+    def advance(
+        self, *, videos: int = 0, frames: int = 0, requests: int = 0, cached: int = 0
+    ) -> None:
+        """Count what is done: videos, decoded frames, requests to judges, answers already known.
+
+        May be called by any thread.
+        """
         ...
 
 
@@ -202,29 +208,58 @@ def _digits(value: float, error: Any) -> int:
 
 
 class _Silent:
-    def advance(self, *, videos: int = 0, frames: int = 0) -> None:
+    def advance(
+        self, *, videos: int = 0, frames: int = 0, requests: int = 0, cached: int = 0
+    ) -> None:
         pass
+
+
+class _Tally:
+    """What was counted since the start, by any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._start = time.monotonic()
+        self.videos = self.frames = self.requests = self.cached = 0
+
+    def add(self, *, videos: int, frames: int, requests: int, cached: int) -> None:
+        with self._lock:
+            self.videos += videos
+            self.frames += frames
+            self.requests += requests
+            self.cached += cached
+
+    @property
+    def seconds(self) -> float:
+        return max(time.monotonic() - self._start, 1e-9)
+
+    def speed(self) -> str:
+        """``812 frames/s``, and of judges how many requests, how fast, and what was known."""
+        parts = [f"{self.frames / self.seconds:.0f} frames/s"]
+        if self.requests or self.cached:
+            rate = self.requests / self.seconds
+            parts.append(f"{self.requests} requests ({rate:.1f}/s), {self.cached} answers known")
+        return ", ".join(parts)
 
 
 class _PlainLines:
     def __init__(self, title: str, total: int, write: Callable[[str], None]) -> None:
         self._title, self._total, self._write = title, total, write
-        self._videos = self._frames = 0
-        self._start = self._last = time.monotonic()
+        self._tally = _Tally()
+        self._last = time.monotonic()
 
-    def advance(self, *, videos: int = 0, frames: int = 0) -> None:
-        self._videos += videos
-        self._frames += frames
+    def advance(
+        self, *, videos: int = 0, frames: int = 0, requests: int = 0, cached: int = 0
+    ) -> None:
+        tally = self._tally
+        tally.add(videos=videos, frames=frames, requests=requests, cached=cached)
         now = time.monotonic()
         if now - self._last >= PLAIN_PROGRESS_SECONDS:
             self._last = now
-            spent = now - self._start
-            left = spent / self._videos * (self._total - self._videos) if self._videos else None
+            done = tally.videos
+            left = tally.seconds / done * (self._total - done) if done else None
             eta = f", about {left:.0f} s left" if left is not None else ""
-            self._write(
-                f"{self._title} {self._videos}/{self._total} videos, "
-                f"{self._frames / spent:.0f} frames/s{eta}"
-            )
+            self._write(f"{self._title} {done}/{self._total} videos, {tally.speed()}{eta}")
 
 
 @contextmanager
@@ -242,20 +277,19 @@ def _rich_bar(title: str, total: int, colours: bool) -> Iterator[Progress]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:.0f} frames/s"),
+        TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
         console=Console(stderr=True, no_color=not colours),
     )
-    task = bar.add_task(title, total=total, rate=0.0)
-    start = time.monotonic()
-    counted = 0
+    tally = _Tally()
+    task = bar.add_task(title, total=total, speed=tally.speed())
 
     class Bar:
-        def advance(self, *, videos: int = 0, frames: int = 0) -> None:
-            nonlocal counted
-            counted += frames
-            rate = counted / max(time.monotonic() - start, 1e-9)
-            bar.update(task, advance=videos, rate=rate)
+        def advance(
+            self, *, videos: int = 0, frames: int = 0, requests: int = 0, cached: int = 0
+        ) -> None:
+            tally.add(videos=videos, frames=frames, requests=requests, cached=cached)
+            bar.update(task, advance=videos, speed=tally.speed())
 
     with bar:
         yield Bar()

@@ -27,6 +27,15 @@ from aigve_cli.commands.inputs import (
     Verbose,
     VideoDir,
 )
+from aigve_cli.commands.judges import (
+    Judge,
+    JudgeCache,
+    JudgeConcurrency,
+    JudgeText,
+    JudgeTextUrl,
+    JudgeUrl,
+    MaxRequests,
+)
 from aigve_cli.commands.prepare import save_annotations
 from aigve_cli.commands.stage import note_unused_out_json
 from aigve_cli.config import (
@@ -288,6 +297,13 @@ def compute(
     set_: Set = None,
     reference_stats: ReferenceStats = None,
     save_stats: SaveStats = None,
+    judge: Judge = None,
+    judge_url: JudgeUrl = None,
+    judge_text: JudgeText = None,
+    judge_text_url: JudgeTextUrl = None,
+    judge_concurrency: JudgeConcurrency = None,
+    judge_cache: JudgeCache = None,
+    max_requests: MaxRequests = None,
     output_dir: OutputDir = Path(),
     resume: Resume = True,
     keep_features: KeepFeatures = False,
@@ -341,6 +357,7 @@ def compute(
     from aigve_cli.dataset.samples import load_dataset
     from aigve_cli.engine import setup
     from aigve_cli.engine.resolve import resolve_plan
+    from aigve_cli.judges.settings import judge_settings
     from aigve_cli.results.tables import PLAN_COLUMNS, RESULT_COLUMNS, records_to_rows
 
     output: Output = ctx.obj
@@ -349,6 +366,16 @@ def compute(
             "--lightvqa-plus-swin is not used: the checkpoint of lightvqa-plus has the trunk's "
             "weights too."
         )
+    judges = judge_settings(
+        judge=judge,
+        url=judge_url,
+        text=judge_text,
+        text_url=judge_text_url,
+        concurrency=judge_concurrency,
+        max_requests=max_requests,
+        cache=judge_cache,
+        offline=offline,
+    )
     dataset = load_dataset(
         input_dir=input_dir,
         reference_dir=reference_dir,
@@ -374,6 +401,7 @@ def compute(
         instead=instead,
         reference_stats=reference_stats,
         save_stats=save_stats,
+        judge=judges,
     )
     if stage_dataset is not None:
         note_unused_out_json(output, out_json, stage_dataset)

@@ -16,6 +16,12 @@ EXAMPLES: dict[str | None, object] = {
     "max_len": 64,
     "max_seconds": 2.5,
     "prompt": "a red car on a bridge",
+    "judge": "openai:MODEL",
+    "judge_url": "http://127.0.0.1:8000/v1",
+    "judge_text": "openai:MODEL",
+    "judge_text_url": "http://127.0.0.1:8000/v1",
+    "judge_concurrency": 8,
+    "max_requests": 1000,
     "path": "folder/or/file",
 }
 """By option, else by type, for options that are not set by default."""

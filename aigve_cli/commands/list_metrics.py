@@ -85,7 +85,10 @@ def list_metrics(
 
 
 def _weights(metric: Metric, policy: WeightsPolicy) -> str:
-    """``here``, or what is not: ``missing: lightvqa; to fetch: vgg16``. By default options."""
+    """``here``, or what is not: ``missing: lightvqa; to fetch: vgg16``. By default options.
+
+    Of a metric that asks a judge ``judge``: whose weights these are is said by ``compute``.
+    """
     from aigve_cli.contract import Extent
     from aigve_cli.engine.plan import read_options, request_producers
     from aigve_cli.weights import network_card, weights_status
@@ -101,4 +104,6 @@ def _weights(metric: Metric, policy: WeightsPolicy) -> str:
             status = weights_status(card, policy, tag=producer.weights or None)
             found.setdefault(status, []).append(producer.checkpoint)
     absent = [f"{status}: {', '.join(found[status])}" for status in ABSENT if status in found]
-    return "; ".join(absent) or " and ".join(sorted(found)) or "none needed"
+    here = " and ".join(sorted(found))
+    asked = "judge" if "judge" in metric.card.needs else "none needed"
+    return "; ".join(absent) or here or asked

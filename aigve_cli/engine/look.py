@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from aigve_cli.engine.plan import (
     PlannedMetric,
     for_role,
     is_head,
+    is_judged,
     request_frames,
     request_key,
     request_looks,
@@ -35,12 +36,15 @@ from aigve_cli.video.probe import probe
 
 if TYPE_CHECKING:
     from aigve_cli.contract import Floats, Indices
+    from aigve_cli.judges.task import Record
 
 LOOK_AHEAD = 8
 """Files whose content is read ahead of their turn."""
 READ_BYTES = 1 << 20
 IN_FLIGHT = 64
-"""Videos that may wait for the batches that their last frames are in."""
+"""Videos that may wait for the batches that their last frames are in, or for judges."""
+WAITING_BYTES = 256 << 20
+"""Pictures of all these that may wait for judges."""
 
 
 @dataclass
@@ -57,6 +61,8 @@ class Counts:
     """Frames, clips or tiles that each network has looked at."""
     read: dict[str, int] = field(default_factory=dict)
     """Texts that each network has read by themselves."""
+    judge: Mapping[str, int] | None = None
+    """What judges were asked, where there are any."""
 
 
 @dataclass
@@ -81,8 +87,9 @@ class Looked:
     """What became of a file."""
 
     record: VideoRecord
-    rows: Mapping[Request, Floats | AigveError] = field(default_factory=dict)
-    """Rows that only the scores of this video need, or why there are none; not on disk."""
+    rows: Mapping[Request, Floats | tuple[Record, ...] | AigveError] = field(default_factory=dict)
+    """What only the scores of this video need: rows of networks, records of judges, or why there
+    are none; not on disk."""
 
 
 @dataclass
@@ -97,6 +104,10 @@ class _Flight:
     @property
     def complete(self) -> bool:
         return self.rows is None or self.rows.complete
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self.rows.waiting_bytes if self.rows else 0
 
 
 Unscored = Callable[[Path, str], Iterable[Request]]
@@ -170,6 +181,7 @@ class Looker:
     ) -> Generator[tuple[Path, Looked], None, None]:
         """Each file with what became of it, in order; the next ones are decoded meanwhile."""
         self._unscored = unscored
+        self._progress = progress
         flights: deque[_Flight] = deque()
         try:
             for work, inspected, stream in self._ahead(works):
@@ -181,12 +193,18 @@ class Looker:
             yield from self._landed(flights, most=0)
         finally:
             self._prefetcher.close()
+            if self._producers and (desk := self._producers.desk):
+                self.counts.judge = asdict(desk.counts)
 
     def _landed(
         self, flights: deque[_Flight], *, most: int
     ) -> Generator[tuple[Path, Looked], None, None]:
         """Files in order as far as their rows are complete, so that at most so many are left."""
-        while flights and (flights[0].complete or len(flights) > most):
+        while flights and (
+            flights[0].complete
+            or len(flights) > most
+            or sum(flight.waiting_bytes for flight in flights) > WAITING_BYTES
+        ):
             flight = flights.popleft()
             yield flight.path, flight.land()
 
@@ -199,7 +217,12 @@ class Looker:
             self._producers = self._load()
             self.counts.looked = self._producers.looked
             self.counts.read = self._producers.read
+            if desk := self._producers.desk:
+                desk.on_progress = self._report
         return self._producers
+
+    def _report(self, requests: int, cached: int) -> None:
+        self._progress.advance(requests=requests, cached=cached)
 
     def _ahead(
         self, works: Sequence[VideoWork]
@@ -379,6 +402,7 @@ class Looker:
         for leaf, wish in found.wishes.items():
             if leaf not in wanted.wishes or not wanted.wishes[leaf].units.issuperset(wish.units):
                 raise _MiscountedError(facts)
+        rows.ask(facts.fps)
         record = VideoRecord(inspected.content, facts=facts, whole=whole, codec=decoded.codec)
         land = partial(self._keep, record, rows, found)
         return _Flight(work.path, inspected.content, land, rows)
@@ -394,6 +418,7 @@ class Looker:
             if isinstance(gathered, AigveError):
                 refused[key] = gathered.message
             else:
+                assert not isinstance(gathered, tuple), "a judge's records are not stored"
                 stored[key] = units, gathered
         fresh = {request: _gathered(rows, request, None, record.facts) for request in found.fresh}
         record = replace(record, refused=refused)
@@ -402,8 +427,10 @@ class Looker:
 
 def _gathered(
     rows: VideoRows, request: Request, units: Indices | None, facts: VideoFacts
-) -> Floats | AigveError:
-    """The rows of a request, or why a network cannot take this video: that costs no other metric.
+) -> Floats | tuple[Record, ...] | AigveError:
+    """The rows or records of a request, or why a network cannot take this video.
+
+    That costs no other metric.
 
     Args:
         rows: What the networks gave.
@@ -416,6 +443,8 @@ def _gathered(
         return frames.sampling.units(facts) if units is None else units
 
     try:
+        if is_judged(request):
+            return rows.records(request, units_of)
         return rows.gather(request, units_of)
     except SetupError:
         raise

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from aigve_cli.contract import (
+    SHOWN,
     AsPublished,
     Extent,
     Frames,
@@ -26,8 +27,10 @@ from aigve_cli.contract import (
     View,
 )
 from aigve_cli.errors import UsageError, unknown_name
+from aigve_cli.judges.task import JudgeTask
 from aigve_cli.registry import Registry
-from aigve_cli.weights import network_card
+from aigve_cli.video.views import split_view
+from aigve_cli.weights import JUDGE, network_card
 
 Settings = Mapping[str, Mapping[str, str | OptionValue]]
 """Option values by metric name, as texts or as typed values."""
@@ -56,6 +59,11 @@ class PlannedMetric:
         """Whether another metric than the requested one is computed."""
         return self.requested != self.name
 
+    @property
+    def asks(self) -> bool:
+        """Whether a judge is asked."""
+        return any(is_judged(request) for request in self.requests.values())
+
     def roles(self) -> set[str]:
         """Which videos its requests look at."""
         return {frames.role for r in self.requests.values() for frames in request_frames(r)}
@@ -83,7 +91,7 @@ class PlannedMetric:
         return [
             request
             for request in dict.fromkeys(everything)
-            if has_units(request) and not reads_prompts(request)
+            if has_units(request) and not reads_prompts(request) and not is_judged(request)
         ]
 
 
@@ -112,6 +120,8 @@ class Leaf:
     view: View
     texts: tuple[str, ...] = ()
     """What is read together with each frame or clip."""
+    task: JudgeTask | None = None
+    """What a judge is asked about each."""
 
     @property
     def takes_clips(self) -> bool:
@@ -240,9 +250,13 @@ def _check_sources(metric: Metric, request: Request) -> None:
     card = network_card(request.producer)
     if card.weights:
         card.entry(request.weights)
-    kinds = [type(source) for source in request.sources]
+    kinds = [
+        JudgeTask if isinstance(source, JudgeTask) else type(source) for source in request.sources
+    ]
     problem = ""
-    if request.output_name in card.with_text:
+    if is_judged(request):
+        problem = _judge_problem(metric, request, kinds)
+    elif request.output_name in card.with_text:
         if kinds not in ([Frames, Prompt], [Frames, Text]):
             problem = "it takes frames and then a prompt or a text"
     elif request.output_name in card.text:
@@ -258,6 +272,8 @@ def _check_sources(metric: Metric, request: Request) -> None:
         card.layout == "file" or any(len(view) > 1 for view in views)
     ):
         problem = "only a model's folder says how pictures are prepared, and it says all of it"
+    if any(isinstance(source, Request) and is_judged(source) for source in request.sources):
+        problem = "what a judge has found out is read by metrics, not by producers"
     if Prompt in kinds and "prompt" not in metric.card.needs:
         problem = "it reads prompts, which the metric's card does not say that it needs"
     if len({look.role for look in request_frames(request)}) > 1:
@@ -266,12 +282,27 @@ def _check_sources(metric: Metric, request: Request) -> None:
         raise UsageError(f"The metric '{metric.card.name}' asks for {request.output}: {problem}.")
 
 
+def _judge_problem(metric: Metric, request: Request, kinds: Sequence[type]) -> str:
+    """What is wrong with a request to a judge, or an empty text."""
+    if kinds not in ([Frames, JudgeTask], [Frames, Prompt, JudgeTask]):
+        return "it takes frames, the prompt if it is needed, and then a task"
+    if any(split_view(look.view)[1] for look in request_frames(request)):
+        return "a judge is shown pictures: its view has no step for a network's device"
+    if request.variant not in SHOWN:
+        return f"its variant is how frames are shown: {', '.join(SHOWN)}"
+    if "judge" not in metric.card.needs:
+        return "it asks a judge, which the metric's card does not say that it needs"
+    return ""
+
+
 def _check_can_be_stored(metric: Metric, request: Request) -> None:
     """Refuse rows of sets and pairs that cannot outlive their video."""
     problem = ""
     if not request_frames(request):
         if metric.compares_sets():
             problem = "sets have rows of frames and clips, not of texts"
+    elif is_judged(request):
+        problem = "a judge's records are not stored, as sets and pairs need rows"
     elif reads_prompts(request):
         problem = "rows that a prompt has a part in are not stored, as sets and pairs need them"
     elif not has_units(request):
@@ -388,13 +419,15 @@ def request_leaf(request: Request) -> Leaf:
     """Who looks at the frames that are a request's own first source, and what is read with them."""
     look, *others = request.sources
     assert isinstance(look, Frames)
-    texts = tuple(text for source in others for text in _constants(source))
-    return Leaf(request_producer(request), look.view, texts)
-
-
-def _constants(source: Source) -> tuple[str, ...]:
-    assert isinstance(source, Text), "a prompt is put in before anything is looked at"
-    return source.constants
+    texts: tuple[str, ...] = ()
+    task = None
+    for source in others:
+        if isinstance(source, JudgeTask):
+            task = source
+        else:
+            assert isinstance(source, Text), "a prompt is put in before anything is looked at"
+            texts += source.constants
+    return Leaf(request_producer(request), look.view, texts, task)
 
 
 def reads_prompts(request: Request) -> bool:
@@ -447,6 +480,11 @@ def request_producers(request: Request) -> set[Producer]:
     return {request_producer(request)}.union(*inner)
 
 
+def is_judged(request: Request) -> bool:
+    """Whether a judge is asked, who gives JSON records instead of rows."""
+    return request.producer == JUDGE.name
+
+
 def is_head(request: Request) -> bool:
     """Whether a request is made of the rows of a whole video."""
     return request.output_name in network_card(request.producer).head
@@ -493,6 +531,8 @@ def _describe(source: Source, weights: Mapping[str, str]) -> object:
             # What is made of a whole video depends on what was looked at of it.
             "whole": [str(f.sampling) for f in request_frames(source)] if is_head(source) else None,
         }
+    if isinstance(source, JudgeTask):
+        return {"task": repr(source), "prompt_version": source.prompt_version}
     return repr(source)
 
 

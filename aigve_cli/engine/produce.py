@@ -9,17 +9,29 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from aigve_cli.contract import Frames, Request, Text, View
-from aigve_cli.engine.plan import Leaf, Producer, is_head, request_leaf, request_producer
+from aigve_cli.engine.plan import (
+    Leaf,
+    Producer,
+    is_head,
+    request_leaf,
+    request_producer,
+)
 from aigve_cli.errors import AigveError, SetupError, WeightsError
+from aigve_cli.judges.show import Shown, shown_to_parts
 from aigve_cli.lazy import np
 from aigve_cli.video.prefetch import Chunk, HostView
 from aigve_cli.video.views import frames_to_view, split_view
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     import torch
     from numpy.typing import NDArray
 
     from aigve_cli.contract import Floats, Indices
+    from aigve_cli.judges.backend import Part
+    from aigve_cli.judges.desk import Desk
+    from aigve_cli.judges.task import Record
 
 TEXTS_KEPT = 10_000
 """Distinct texts whose rows stay in memory, a few kilobytes each."""
@@ -38,7 +50,7 @@ threes.
 
 @dataclass(frozen=True)
 class Producers:
-    """What is loaded for a run: networks on their device, and weightless functions."""
+    """What is loaded for a run: networks on their device, weightless functions, and a judge."""
 
     networks: Mapping[Producer, Any]
     """Torch modules: float32 [B, C, h, w], or [B, C, L, h, w] for those that take clips → named
@@ -49,6 +61,8 @@ class Producers:
     device: str
     precision: Precision
     batch_size: int | None = None
+    desk: Desk | None = None
+    """Where judges are asked, if the run has any."""
     looked: dict[str, int] = field(default_factory=dict)
     """How many frames, clips or tiles each network has looked at."""
     read: dict[str, int] = field(default_factory=dict)
@@ -193,11 +207,18 @@ class VideoRows:
 
     def __init__(self, producers: Producers, wishes: Mapping[Leaf, Wish]) -> None:
         self._producers = producers
-        views = [view.steps for view in host_views(wishes)]
-        self._view_of = {leaf: views.index(split_view(leaf.view)[0]) for leaf in wishes}
+        self._views = [view.steps for view in host_views(wishes)]
+        self._view_of = {leaf: self._views.index(split_view(leaf.view)[0]) for leaf in wishes}
         queues = producers.queues if producers.spans_videos else {}
-        self._leaves = {}
+        self._leaves: dict[Leaf, _LeafRows] = {}
+        self._judged: dict[Leaf, _JudgedUnits] = {}
+        self._shown: dict[View, _JudgedFrames] = {}
         for leaf, wish in wishes.items():
+            if leaf.task is not None:
+                assert producers.desk is not None
+                frames = self._shown.setdefault(leaf.view, _JudgedFrames())
+                self._judged[leaf] = _JudgedUnits(producers.desk, leaf, wish, frames)
+                continue
             key = QueueKey(replace(leaf, texts=()), bool(leaf.texts))
             queue = queues.setdefault(key, Queue(producers, key))
             self._leaves[leaf] = _LeafRows(producers, leaf, wish, queue)
@@ -208,6 +229,9 @@ class VideoRows:
         for leaf, rows in self._leaves.items():
             for index, picture in chunk.pictures[self._view_of[leaf]].items():
                 rows.take(index, picture)
+        for view, frames in self._shown.items():
+            for index, picture in chunk.pictures[self._views.index(view)].items():
+                frames.take(index, picture)
 
     def finish(self) -> None:
         """There are no more frames: run what waits, unless it may wait for other videos."""
@@ -215,10 +239,42 @@ class VideoRows:
             for leaf in self._leaves.values():
                 leaf.queue.flush()
 
+    def ask(self, fps: float) -> None:
+        """Put to the judges what they are asked; their answers come in time.
+
+        Args:
+            fps: The video's frame rate, by which frames have their times.
+        """
+        for units in self._judged.values():
+            units.ask(fps)
+        for frames in self._shown.values():
+            frames.clear()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Of pictures that are kept until judges have answered about them."""
+        if all(units.complete for units in self._judged.values()):
+            return 0
+        return sum(frames.bytes for frames in self._shown.values())
+
     @property
     def complete(self) -> bool:
         """Whether rows can be gathered without a batch that is not full."""
-        return all(leaf.complete for leaf in self._leaves.values())
+        return all(leaf.complete for leaf in self._leaves.values()) and all(
+            units.complete for units in self._judged.values()
+        )
+
+    def records(
+        self, request: Request, units_of: Callable[[Frames], Indices]
+    ) -> tuple[Record, ...]:
+        """What a judge has found out of each unit; waits for its last answer.
+
+        Raises:
+            SetupError: No judge can be reached.
+        """
+        source = request.sources[0]
+        assert isinstance(source, Frames)
+        return self._judged[request_leaf(request)].records(units_of(source))
 
     def gather(self, request: Request, units_of: Callable[[Frames], Indices]) -> Floats:
         """The rows of a request, float32.
@@ -350,6 +406,69 @@ class _LeafRows:
         index = [[self._position[frame,] for frame in unit] for unit in units.tolist()]
         gathered: Floats = stacked[np.array(index)]
         return gathered[:, 0] if units.shape[1] == 1 else gathered
+
+
+class _JudgedFrames:
+    """The frames of one view that judges are shown: once for all that is asked about them."""
+
+    def __init__(self) -> None:
+        self.wanted: set[int] = set()
+        self.bytes = 0
+        self._seen: dict[int, NDArray[Any]] = {}
+        self._parts: dict[tuple[tuple[int, ...], str], tuple[Part, ...]] = {}
+
+    def take(self, index: int, frame: NDArray[Any]) -> None:
+        if index in self.wanted:
+            # A copy: a frame that was not resized is a part of the decoder's memory.
+            self._seen[index] = frame.copy()
+            self.bytes += frame.nbytes
+
+    def parts(self, unit: tuple[int, ...], how: str, fps: float) -> tuple[Part, ...]:
+        if (unit, how) not in self._parts:
+            shown = Shown(tuple(self._seen[index] for index in unit), unit, fps)
+            self._parts[unit, how] = shown_to_parts(shown, how)
+        return self._parts[unit, how]
+
+    def has(self, unit: tuple[int, ...]) -> bool:
+        return self._seen.keys() >= set(unit)
+
+    def clear(self) -> None:
+        """Leave the pictures to those who were asked about them."""
+        self._seen.clear()
+        self._parts.clear()
+
+
+class _JudgedUnits:
+    """What one task has found out about the units of one video."""
+
+    def __init__(self, desk: Desk, leaf: Leaf, wish: Wish, frames: _JudgedFrames) -> None:
+        self._desk = desk
+        self._leaf = leaf
+        self._units = sorted(wish.units)
+        self._frames = frames
+        self._asked: dict[tuple[int, ...], Future[Record]] = {}
+        frames.wanted.update(index for unit in wish.units for index in unit)
+
+    @property
+    def complete(self) -> bool:
+        return all(future.done() for future in self._asked.values())
+
+    def ask(self, fps: float) -> None:
+        how, task = self._leaf.producer.variant, self._leaf.task
+        assert task is not None
+        prompt = "".join(self._leaf.texts) or None
+        for unit in filter(self._frames.has, self._units):
+            parts = self._frames.parts(unit, how, fps)
+            self._asked[unit] = self._desk.start(task, prompt, parts)
+
+    def records(self, units: Indices) -> tuple[Record, ...]:
+        try:
+            return tuple(self._asked[tuple(unit)].result() for unit in units.tolist())
+        except AigveError:
+            raise
+        except Exception as error:  # a task, perhaps a plugin's, may fail in any way
+            what = f"{type(self._leaf.task).__name__} failed: {type(error).__name__}: {error}"
+            raise AigveError(what) from error
 
 
 def _frame_to_input(producers: Producers, frame: NDArray[Any], steps: View) -> torch.Tensor:

@@ -58,7 +58,7 @@ def resolve_plan(
         if search.missing:
             raise _merged(list(search.missing.values()))
         raise WeightsError("\n".join(dict.fromkeys(planned.missing for planned in metrics)))
-    used = {network for planned in metrics for network in _networks(planned) if not planned.missing}
+    used = {n for planned in metrics for n in plan.networks_of(planned) if not planned.missing}
     located = {n.checkpoint: here for n, here in search.found.items() if here and n in used}
     return Resolved(replace(plan, metrics=metrics), located)
 
@@ -66,8 +66,10 @@ def resolve_plan(
 def _resolve(
     plan: Plan, planned: PlannedMetric, earlier: Mapping[str, str], search: _Search
 ) -> PlannedMetric:
+    if planned.missing:
+        return planned
     sibling = plan.registry.substitutes.get(planned.name, "")
-    named = plan.policy.custom.keys() & {network.name for network in _networks(planned)}
+    named = plan.policy.custom.keys() & {network.name for network in plan.networks_of(planned)}
     # A file that is named outright is meant, whatever an earlier run did without it.
     kept = plan.policy.mode == "auto" and not named
     choice = earlier.get(planned.requested) if kept else None
@@ -161,13 +163,6 @@ def _instead(
     return other
 
 
-def _networks(planned: PlannedMetric) -> list[Producer]:
-    found = {
-        p._replace(variant="") for r in planned.requests.values() for p in request_producers(r)
-    }
-    return sorted(producer for producer in found if network_card(producer.name).weights)
-
-
 class _Search:
     """Looks for each checkpoint once."""
 
@@ -179,7 +174,7 @@ class _Search:
 
     def problem_of(self, planned: PlannedMetric) -> MissingWeightsError | None:
         """Why a metric's weights cannot be had, all of them in one, or None."""
-        networks = _networks(planned)
+        networks = sorted(self._plan.networks_of(planned))
         # What cannot be fetched first: nothing is fetched for a metric that stays without the rest.
         for network in sorted(networks, key=self._may_fetch):
             if self._may_fetch(network) and any(other in self.missing for other in networks):

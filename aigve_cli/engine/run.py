@@ -15,6 +15,7 @@ from aigve_cli.engine.look import Looked, Looker, VideoWork
 from aigve_cli.engine.plan import (
     PlannedMetric,
     for_role,
+    is_judged,
     request_frames,
     request_key,
     request_sampling,
@@ -191,15 +192,18 @@ class Run:
             return Score.missing(why)
 
         def compute() -> Score:
-            theirs = None
+            theirs, found = None, {}
             if planned.reads_stored_rows:
                 ours = self._features(planned, generated, "generated")
                 ours |= self._text_features(planned, sample)
                 if reference:
                     theirs = self._features(planned, reference, "reference")
             else:
-                ours = self._fresh_features(planned, sample)
-            features = SampleFeatures(ours, theirs, generated.facts)
+                fresh = self._fresh(planned, sample)
+                judged = {name for name, asked in planned.requests.items() if is_judged(asked)}
+                ours = {name: rows for name, rows in fresh.items() if name not in judged}
+                found = {name: fresh[name] for name in judged}
+            features = SampleFeatures(ours, theirs, generated.facts, found)
             seen = sample if "prompt" in needs else replace(sample, prompt=None)
             score = planned.metric.score(features, seen, planned.options)
             held = self._held(planned, generated) if score.values else None
@@ -222,7 +226,8 @@ class Run:
                     held[f"{again} of {len(units)} {what}"] = None
         return f"{HELD}{', '.join(held)} are the last again" if held else None
 
-    def _fresh_features(self, planned: PlannedMetric, sample: Sample) -> dict[str, Any]:
+    def _fresh(self, planned: PlannedMetric, sample: Sample) -> dict[str, Any]:
+        """What producers gave of a sample's video, by request name."""
         assert sample.generated is not None
         rows = self._rows[sample.generated].rows
         return {

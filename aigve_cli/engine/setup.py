@@ -10,6 +10,7 @@ from typing import Any
 
 from aigve_cli.contract import Extent, Request, Sample, VideoFacts
 from aigve_cli.dataset.samples import Dataset
+from aigve_cli.engine.estimate import describe_requests
 from aigve_cli.engine.plan import (
     PlannedMetric,
     Producer,
@@ -26,10 +27,12 @@ from aigve_cli.engine.saved_statistics import (
     read_statistics_file,
 )
 from aigve_cli.errors import UsageError, unknown_name
+from aigve_cli.judges.settings import EXAMPLES, JudgeSettings, JudgeSpec
 from aigve_cli.output import Output
 from aigve_cli.registry import Registry, registry
 from aigve_cli.video.views import view_to_text
 from aigve_cli.weights import (
+    LOCAL_JUDGE,
     WeightsMode,
     WeightsPolicy,
     find_weights,
@@ -61,6 +64,8 @@ class Plan:
     """What is known of a reference set whose videos need not be here."""
     save_statistics: Path | None = None
     """Where to write those of this run's reference set."""
+    judge: JudgeSettings | None = None
+    """Who is asked, where any metric asks."""
 
     @property
     def computed(self) -> list[PlannedMetric]:
@@ -70,8 +75,23 @@ class Plan:
     @property
     def networks(self) -> list[Producer]:
         """Networks with weights that the metrics need, each checkpoint once."""
-        found = {p._replace(variant="") for r in self.requests for p in request_producers(r)}
-        return sorted(producer for producer in found if network_card(producer.name).weights)
+        return sorted(set().union(*map(self.networks_of, self.computed)))
+
+    def networks_of(self, planned: PlannedMetric) -> set[Producer]:
+        """Networks with weights that a metric needs, local judges included."""
+        producers = set().union(*map(request_producers, planned.requests.values()))
+        found = {p._replace(variant="") for p in producers if network_card(p.name).weights}
+        return found | (set(self.local_judges.values()) if planned.asks else set())
+
+    @property
+    def local_judges(self) -> dict[JudgeSpec, Producer]:
+        """The judges that run in this process."""
+        return local_judges(self.judge) if self.judge else {}
+
+    @property
+    def asks(self) -> bool:
+        """Whether any metric asks a judge."""
+        return any(planned.asks for planned in self.computed)
 
     @property
     def requests(self) -> set[Request]:
@@ -94,6 +114,16 @@ class Plan:
         return total
 
 
+def local_judges(settings: JudgeSettings) -> dict[JudgeSpec, Producer]:
+    """The networks of the judges that run in this process."""
+    card = network_card(LOCAL_JUDGE)
+    return {
+        spec: Producer(card.name, card.canonical_tag(spec.model))
+        for spec in settings.specs
+        if spec.kind == "local"
+    }
+
+
 def make_plan(
     dataset: Dataset,
     *,
@@ -109,6 +139,7 @@ def make_plan(
     instead: Mapping[str, Instead] | None = None,
     reference_stats: Path | None = None,
     save_stats: Path | None = None,
+    judge: JudgeSettings | None = None,
 ) -> Plan:
     """Resolve metrics and options, and refuse what cannot work. Looks for no weights yet.
 
@@ -172,6 +203,7 @@ def make_plan(
             hint="Give --prompts FILE (csv, json, jsonl or txt), --prompt TEXT for all videos, "
             "--prompt-from-name, or annotations with prompt_gt.",
         )
+    planned = _with_judge(planned, judge)
     policy = weights_policy(
         mode=weights,
         weights_dir=weights_dir,
@@ -181,7 +213,26 @@ def make_plan(
     )
     if policy.weights_dir is not None and not policy.weights_dir.is_dir():
         raise UsageError(f"--weights-dir {policy.weights_dir}: there is no such folder.")
-    return Plan(dataset, planned, found, extent, policy, options, statistics, save_stats)
+    return Plan(dataset, planned, found, extent, policy, options, statistics, save_stats, judge)
+
+
+def _with_judge(planned: list[PlannedMetric], judge: JudgeSettings | None) -> list[PlannedMetric]:
+    """The metrics, of which those that ask a judge have a reason where there is none.
+
+    Raises:
+        UsageError: There is no judge and every metric needs one, or it names no model.
+    """
+    asking = [p.requested for p in planned if p.asks]
+    if asking and judge is not None:
+        for spec in judge.specs:
+            if spec.kind == "local":
+                network_card(LOCAL_JUDGE).entry(spec.model)
+    if not asking or (judge is not None and judge.shown is not None):
+        return planned
+    if len(asking) == len(planned):
+        raise UsageError(f"There is no judge for {', '.join(asking)} to ask.", hint=EXAMPLES)
+    why = "there is no judge to ask: name one with --judge"
+    return [replace(p, missing=why) if p.asks else p for p in planned]
 
 
 def announce_plan(plan: Plan, output: Output, precision: str = "fp32") -> list[str]:
@@ -246,6 +297,8 @@ def describe_plan(
     stored = words if size != 0 else "scores only"
     free = f"{_free_disk(output_dir) / 1e9:.0f} GB are free"
     output.note(f"1 pass; at most {stored} in {output_dir}, where {free}")
+    for line in describe_requests(plan.judge, plan.computed, plan.dataset.generated):
+        output.note(line)
     rows = []
     for planned in plan.computed:
         requests = list(planned.requests.values())

@@ -11,6 +11,7 @@ from typing import Any
 from aigve_cli.engine.run import Run
 from aigve_cli.engine.setup import Plan
 from aigve_cli.errors import EXIT_DONE, EXIT_FAILED, EXIT_PARTIAL
+from aigve_cli.judges.settings import Judges
 from aigve_cli.output import Output
 from aigve_cli.results import files, records
 from aigve_cli.weights import Located
@@ -22,6 +23,7 @@ def run_to_document(
     plan: Plan,
     run: Run,
     located: Mapping[str, Located],
+    judges: Judges | None,
     device: str,
     precision: str,
     warnings: Sequence[str],
@@ -32,7 +34,7 @@ def run_to_document(
     by_name: dict[str, list[dict[str, Any]]] = {}
     for planned in plan.metrics:
         if planned.name not in by_name:
-            made = records.metric_records(run, planned, located, plan.extent, precision)
+            made = records.metric_records(run, planned, located, judges, plan.extent, precision)
             by_name[planned.name] = made
     return {
         "schema_version": records.SCHEMA_VERSION,

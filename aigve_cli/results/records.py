@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from aigve_cli import __version__
-from aigve_cli.contract import Extent, OptionValue, Request, Sample, Score
+from aigve_cli.contract import SHOWN, Extent, OptionValue, Request, Sample, Score
 from aigve_cli.engine.journal import VideoRecord
-from aigve_cli.engine.plan import PlannedMetric, request_frames, request_producers
+from aigve_cli.engine.plan import PlannedMetric, is_judged, request_frames, request_producers
 from aigve_cli.engine.run import HELD, Run
+from aigve_cli.judges.settings import Judges
+from aigve_cli.judges.task import JudgeTask
 from aigve_cli.video.ffmpeg import ffmpeg_version
 from aigve_cli.video.views import view_to_text
-from aigve_cli.weights import Located, network_card
+from aigve_cli.weights import LOCAL_JUDGE, Located, network_card
 
 SCHEMA_VERSION = 1
 PACKAGES = (
@@ -27,6 +29,7 @@ PACKAGES = (
     "transformers",
     "tokenizers",
     "sentencepiece",
+    "openai",
     "numpy",
     "scipy",
     "imageio-ffmpeg",
@@ -64,6 +67,7 @@ def metric_records(
     run: Run,
     planned: PlannedMetric,
     weights: Mapping[str, Located],
+    judges: Judges | None,
     extent: Extent,
     precision: str,
 ) -> list[dict[str, Any]]:
@@ -80,11 +84,15 @@ def metric_records(
         score, records = run.summarise(planned)
         ours = _side(run, planned, "generated", records)
     sides = [] if any(note.startswith(HELD) for note in score.notes) else [ours, theirs]
-    identity = _identity(planned, weights, extent)
+    identity = {
+        **_identity(planned, weights, extent),
+        "judge": _judge_facts(planned, judges),
+    }
     notes = [
         *score.notes,
         *_said_of_all(planned, precision, *sides),
         *_said_of_models(planned, weights),
+        *_said_of_judges(planned, judges),
     ]
     return [
         {
@@ -145,6 +153,17 @@ def _said_of_models(planned: PlannedMetric, weights: Mapping[str, Located]) -> l
     return list(dict.fromkeys(notes))
 
 
+def _said_of_judges(planned: PlannedMetric, judges: Judges | None) -> list[str]:
+    """Whose opinion it is."""
+    if judges is None or not planned.asks:
+        return []
+    shown = judges.shown or judges.text
+    notes = [f"judge {shown['model']}"]
+    if dict(judges.text) != dict(shown):
+        notes.append(f"texts {judges.text['model']}")
+    return notes
+
+
 def _short(value: OptionValue) -> OptionValue:
     """A folder by its last name: its whole path is among the record's options."""
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
@@ -187,9 +206,13 @@ def _identity(
     card = planned.metric.card
     producers = set().union(*(request_producers(r) for r in planned.requests.values()))
     loaded = {p.name: weights[p.checkpoint] for p in producers if p.checkpoint in weights}
+    if planned.asks:
+        loaded |= {
+            name: here for name, here in weights.items() if name.partition(":")[0] == LOCAL_JUDGE
+        }
     networks = [
         {
-            "name": name,
+            "name": name.partition(":")[0],
             "weights": here.origin,
             "tag": here.tag,
             "sha256": here.sha256,
@@ -206,7 +229,7 @@ def _identity(
         "version": card.version,
         "category": card.category,
         "title": card.title,
-        "weights": _one_origin({here.origin for here in loaded.values()}),
+        "weights": "judge" if planned.asks else _one_origin({h.origin for h in loaded.values()}),
         "networks": networks,
         "inputs": [i for name, r in planned.requests.items() for i in _inputs(name, r)],
         "extent": asdict(extent),
@@ -215,6 +238,20 @@ def _identity(
         "cite": card.cite,
         "deviations": list(card.deviations),
         "licence": card.licence,
+    }
+
+
+def _judge_facts(planned: PlannedMetric, judges: Judges | None) -> dict[str, Any] | None:
+    """Who was asked, in which words, and how frames were shown; None where nobody was."""
+    if judges is None or not planned.asks:
+        return None
+    asked = [request for request in planned.requests.values() if is_judged(request)]
+    tasks = [s for request in asked for s in request.sources if isinstance(s, JudgeTask)]
+    return {
+        "shown": judges.shown,
+        "text": dict(judges.text),
+        "frames": ", ".join(sorted({SHOWN[request.variant] for request in asked})),
+        "prompt_versions": sorted({task.prompt_version for task in tasks}),
     }
 
 
