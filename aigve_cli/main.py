@@ -22,6 +22,7 @@ from aigve_cli.commands.list_metrics import list_metrics
 from aigve_cli.commands.models import models
 from aigve_cli.commands.origins import RunCommand
 from aigve_cli.commands.prepare import prepare
+from aigve_cli.commands.questions import questions
 from aigve_cli.commands.stage import stage
 from aigve_cli.config import CONFIG, CONFIG_PROBLEM, DEFAULT_FILE, read_config
 from aigve_cli.errors import EXIT_ENVIRONMENT, EXIT_FAILED, EXIT_INTERRUPTED, AigveError, UsageError
@@ -98,7 +99,7 @@ def _read_config(ctx: typer.Context, path: Path | None) -> None:
     ctx.meta[CONFIG] = read
     places = {name: options[name] for name in ("weights_dir", "offline") if name in options}
     ctx.default_map = {
-        **dict.fromkeys(("compute", "prepare", "stage", "demo"), options),
+        **dict.fromkeys(("compute", "prepare", "stage", "demo", "questions"), options),
         "models": dict.fromkeys(("list", "fetch", "verify", "path"), places),
         "doctor": places,
     }
@@ -108,6 +109,7 @@ app.command(cls=RunCommand)(prepare)
 app.command(cls=RunCommand)(stage)
 app.command(cls=RunCommand)(compute)
 app.command("list-metrics")(list_metrics)
+app.command(cls=RunCommand)(questions)
 app.add_typer(models, name="models")
 app.command(cls=RunCommand)(demo)
 app.command()(doctor)
