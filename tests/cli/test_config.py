@@ -33,6 +33,14 @@ def another(default):
     return f"{default}-other" if isinstance(default, str) else default * 2
 
 
+def write_questions_file(path, metric):
+    question = {"question": "is there a ball?", "choices": ["yes", "no"], "answer": "yes"}
+    sets = [{"caption": "a red ball", "questions": [{"id": 1, "parents": [], **question}]}]
+    head = {"aigve": "questions", "schema": 1, "metric": metric}
+    path.write_text(json.dumps({**head, "sets": sets}))
+    return path
+
+
 @pytest.mark.parametrize("name", list(registry().metrics))
 def test_every_metrics_table_is_read_back(pairs, tmp_path, aigve, name):
     printed = aigve("config", name)
@@ -46,6 +54,8 @@ def test_every_metrics_table_is_read_back(pairs, tmp_path, aigve, name):
         for option in registry().metrics[name].card.options
         if option.name != "protocol"  # decides what other options say
     }
+    if "questions" in changed:
+        changed["questions"] = str(write_questions_file(tmp_path / "questions.json", name))
     lines = [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in changed.items())]
     (tmp_path / "own.toml").write_text("\n".join(lines) + "\n")
     # What no address is known of cannot be fetched later either.
@@ -55,6 +65,7 @@ def test_every_metrics_table_is_read_back(pairs, tmp_path, aigve, name):
     done = aigve(
         *("--config", tmp_path / "own.toml", "compute", "--dry-run"),
         *("--input-dir", pairs, "--metrics", name, "--prompt", "a red ball", *models),
+        *("--judge", "openai:a-model"),
         env={"AIGVE_OFFLINE": ""},  # a dry run fetches nothing
     )
     assert done.code == 0, done.stderr

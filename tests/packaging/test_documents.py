@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from typer.main import get_command
 
 from aigve_cli import docs
 from aigve_cli.contract import Extent, Sample, SampleFeatures
+from aigve_cli.engine.plan import plan_metric
+from aigve_cli.judges.task import Answer
 from aigve_cli.main import app
+from aigve_cli.registry import registry
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -133,7 +137,7 @@ def test_readme_shows_an_evaluation_that_runs(
 
 
 def test_readme_shows_a_metric_that_works() -> None:
-    [code] = [block for block in PYTHON_BLOCKS if "(Metric)" in block]
+    [code] = [block for block in PYTHON_BLOCKS if "class Flicker(Metric)" in block]
     names: dict[str, Any] = {"__name__": "flicker"}
     exec(compile(code, "README.md", "exec"), names)
     flicker = names["Flicker"]()
@@ -142,3 +146,22 @@ def test_readme_shows_a_metric_that_works() -> None:
     sample = Sample("a.mp4", Path("a.mp4"))
     assert flicker.score(SampleFeatures({"frames": rows}), sample, {}).values == {"flicker": 3.0}
     assert flicker.score(SampleFeatures({"frames": rows[:1]}), sample, {}).reason
+
+
+def test_readme_shows_a_metric_that_asks_a_judge() -> None:
+    [code] = [block for block in PYTHON_BLOCKS if "class People(Metric)" in block]
+    names: dict[str, Any] = {"__name__": "people"}
+    exec(compile(code, "README.md", "exec", dont_inherit=True), names)
+    found = registry()
+    found = replace(found, metrics={**found.metrics, "people": names["People"]})
+    planned = plan_metric(found, "people", "people", settings={}, extent=Extent())
+    (request,) = planned.requests.values()
+    talk = request.sources[-1].talk(None)
+    (ask,) = next(talk)
+    with pytest.raises(StopIteration) as told:
+        talk.send([Answer(value=ask.read(" 3 "), text=" 3 ")])
+    features = SampleFeatures({}, records={"seen": (told.value.value,)})
+    sample = Sample("a.mp4", Path("a.mp4"))
+    assert planned.metric.score(features, sample, {}).values == {"people": 3.0}
+    nobody = SampleFeatures({}, records={"seen": ({"people": None, "problem": "silence"},)})
+    assert planned.metric.score(nobody, sample, {}).reason == "silence"
