@@ -5,8 +5,8 @@
 Prints markdown. `--quick` takes small inputs and one round, `--full` adds a Fréchet distance of
 10,000 rows (minutes). Run it in the project's environment, with its test dependencies (OpenCV).
 The benchmarks are `fused`, `frechet`, `memory`, `startup`, `decode`, `prefetch`, `resize`,
-`forward`, `many`, `networks`, `peers`, `published`, `quality` and `similarity`. Real clips are
-decoded too where `AIGVE_TEST_MEDIA` names a folder of them.
+`forward`, `many`, `networks`, `peers`, `published`, `quality`, `similarity` and `judges`. Real
+clips are decoded and judged where `AIGVE_TEST_MEDIA` names a folder of them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import measure
+from judges import judged_metrics
 from measure import Rows, aigve, cpu, interleaved, mb, script, table, wall
 from peers import beside_peers, five_metrics
 from quality import quality_networks
@@ -315,9 +316,15 @@ def similarity(setting: Setting) -> str:
     return similarity_metrics(setting.folder, rounds=setting.rounds, **size)
 
 
+def judges(setting: Setting) -> str:
+    """What judges are asked, how long it takes, and what asking costs."""
+    size = {"lavie": 3, "cogvideox": 1} if setting.quick else {"lavie": 11, "cogvideox": 4}
+    return judged_metrics(setting.folder, rounds=setting.rounds, **size)
+
+
 FUNCTIONS = (
     *(fused, frechet, memory, startup, decode, prefetch, resize, forward, many),
-    *(networks, peers, published, quality, similarity),
+    *(networks, peers, published, quality, similarity, judges),
 )
 BENCHMARKS: dict[str, Callable[[Setting], str]] = {
     function.__name__: function for function in FUNCTIONS

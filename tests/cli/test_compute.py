@@ -182,6 +182,7 @@ def test_every_record_says_where_it_comes_from(pairs, tmp_path, aigve):
         "failed": 0,
         "looked": {"efficientnet-lite0": 136},
         "read": {},
+        "judge": None,
     }
     assert not (tmp_path / "features").exists()
 
