@@ -250,7 +250,8 @@ def run_plan(
         output.note(line)
     # Only auto asks what an earlier run in the folder has chosen: the others need not touch it.
     resolved = resolve_plan(plan) if plan.policy.mode != "auto" else None
-    device = resolve_device(device)
+    # A run that only asks a server need not wait for torch.
+    device = resolve_device(device) if plan.computes or device != "auto" else "cpu"
     # What feature and score keys do not tell, and what would change the last digits.
     settings = {
         "aigve": __version__,
@@ -381,9 +382,10 @@ def _loader(
     batch_size: int | None,
 ) -> Callable[[], Producers]:
     def load() -> Producers:
-        set_arithmetic(precision)
         networks: dict[Producer, Any] = {}
         functions: dict[Producer, Any] = {}
+        if plan.computes:
+            set_arithmetic(precision)
         for producer in set().union(*map(request_producers, plan.requests)):
             if producer.name == JUDGE.name:
                 continue

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aigve_cli.contract import Frames, Request, Sample, VideoFacts
+from aigve_cli.contract import Frames, Request, ResizeWithin, Sample, VideoFacts, View
 from aigve_cli.engine.plan import PlannedMetric, is_judged
 from aigve_cli.judges.settings import JudgeSettings
 from aigve_cli.judges.task import JudgeTask
@@ -14,8 +14,11 @@ from aigve_cli.judges.task import JudgeTask
 if TYPE_CHECKING:
     from aigve_cli.judges.task import Expected
 
-TOKENS_AN_IMAGE = 250
-"""Of a picture of 512 x 288: 188 for Qwen2.5-VL (28 x 28 pixels each), 255 for GPT-4o."""
+PIXELS_A_TOKEN = 28 * 28
+"""Of a picture, as Qwen2.5-VL reads it; others are near enough for an estimate."""
+FRAMES_A_TOKEN = {"video": 2}
+"""Such models read two frames of a video at a time."""
+_UNKNOWN_SIZE = 1024
 _LONG = VideoFacts(width=0, height=0, fps=25.0, frames=1_000_000)
 
 
@@ -75,11 +78,18 @@ def estimate(planned: PlannedMetric, samples: Iterable[Sample]) -> Estimate:
     return sum((_of_request(request, prompts) for request in judged), Estimate())
 
 
+def _image_tokens(view: View) -> int:
+    """At most, of one frame: a square one."""
+    side = next((step.size for step in view if isinstance(step, ResizeWithin)), _UNKNOWN_SIZE)
+    return side * side // PIXELS_A_TOKEN
+
+
 def _of_request(request: Request, prompts: Sequence[str | None]) -> Estimate:
     frames = next(source for source in request.sources if isinstance(source, Frames))
     task = next(source for source in request.sources if isinstance(source, JudgeTask))
     units, length = frames.sampling.units(_LONG).shape
-    images = length if request.variant == "multi" else 1
+    images = 1 if request.variant == "grid" else length
+    image_tokens = length * _image_tokens(frames.view) // FRAMES_A_TOKEN.get(request.variant, 1)
     expected: dict[str | None, Expected] = {prompt: task.expected(prompt) for prompt in prompts}
     # Texts are asked about once a prompt, frames once a video or frame.
     total = Estimate(
@@ -92,7 +102,7 @@ def _of_request(request: Request, prompts: Sequence[str | None]) -> Estimate:
         total += Estimate(
             requests=shown,
             images=shown * images,
-            tokens=known.shown_tokens * units + shown * images * TOKENS_AN_IMAGE,
+            tokens=known.shown_tokens * units + shown * image_tokens,
             exact=known.exact,
         )
     return total

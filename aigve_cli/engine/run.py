@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from aigve_cli.contract import Request
     from aigve_cli.engine.saved_statistics import SavedStatistics
 
+FRAMES_SHOWN = "frames shown"
+"""A detail of what judges say: indices of frames, by request and unit."""
 HELD = "held at the end: "
 """How the note of a video begins whose last frame or clip was looked at more than once."""
 
@@ -206,6 +208,8 @@ class Run:
             features = SampleFeatures(ours, theirs, generated.facts, found)
             seen = sample if "prompt" in needs else replace(sample, prompt=None)
             score = planned.metric.score(features, seen, planned.options)
+            if found:
+                score = replace(score, details={**score.details, **_shown(planned, generated)})
             held = self._held(planned, generated) if score.values else None
             return replace(score, notes=(*score.notes, held)) if held else score
 
@@ -373,6 +377,18 @@ class Run:
 def lacks_prompt(planned: PlannedMetric, sample: Sample) -> bool:
     """Whether a metric needs a prompt that a sample does not have."""
     return "prompt" in planned.metric.card.needs and not (sample.prompt or "").strip()
+
+
+def _shown(planned: PlannedMetric, record: VideoRecord) -> dict[str, Any]:
+    """The frames that a judge was shown, request by request, for a score's details."""
+    assert record.facts is not None
+    facts = record.facts
+    units = {
+        name: request_sampling(request).units(facts).tolist()
+        for name, request in planned.requests.items()
+        if is_judged(request)
+    }
+    return {FRAMES_SHOWN: units}
 
 
 def _rows_of(rows: Mapping[Request, Any], request: Request) -> Any:

@@ -32,6 +32,7 @@ from aigve_cli.output import Output
 from aigve_cli.registry import Registry, registry
 from aigve_cli.video.views import view_to_text
 from aigve_cli.weights import (
+    JUDGE,
     LOCAL_JUDGE,
     WeightsMode,
     WeightsPolicy,
@@ -87,6 +88,12 @@ class Plan:
     def local_judges(self) -> dict[JudgeSpec, Producer]:
         """The judges that run in this process."""
         return local_judges(self.judge) if self.judge else {}
+
+    @property
+    def computes(self) -> bool:
+        """Whether anything runs in this process but decoding."""
+        producers = set().union(*map(request_producers, self.requests))
+        return any(p.name != JUDGE.name for p in producers) or bool(self.local_judges)
 
     @property
     def asks(self) -> bool:

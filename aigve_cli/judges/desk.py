@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import heapq
+import itertools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from math import exp, isfinite
 from typing import Any
@@ -84,7 +86,8 @@ class Desk:
         self._shown = shown
         self._text = text
         self._cache = cache
-        self._places = asyncio.Semaphore(concurrency)
+        self._places = _Places(concurrency)
+        self._turns = itertools.count()
         self._max_requests = max_requests
         self._asking: dict[str, asyncio.Task[Reply]] = {}
         self._talking: set[asyncio.Task[None]] = set()
@@ -192,7 +195,7 @@ class Desk:
         self, future: Future[Record], task: JudgeTask, prompt: str | None, parts: tuple[Part, ...]
     ) -> None:
         try:
-            record = await self._converse(task, prompt, parts)
+            record = await self._converse(next(self._turns), task, prompt, parts)
         except asyncio.CancelledError:
             if self._take(future):
                 _end(future, None)
@@ -212,7 +215,7 @@ class Desk:
             return mine
 
     async def _converse(
-        self, task: JudgeTask, prompt: str | None, parts: tuple[Part, ...]
+        self, turn: int, task: JudgeTask, prompt: str | None, parts: tuple[Part, ...]
     ) -> Record:
         talk = task.talk(prompt)
         answers: list[Answer] | None = None
@@ -222,16 +225,17 @@ class Desk:
             except StopIteration as end:
                 record: Record = end.value
                 return record
-            answers = await self._answers(asks, parts, task.prompt_version)
+            answers = await self._answers(turn, asks, parts, task.prompt_version)
 
     async def _answers(
-        self, asks: Sequence[Ask], parts: tuple[Part, ...], prompt_version: str
+        self, turn: int, asks: Sequence[Ask], parts: tuple[Part, ...], prompt_version: str
     ) -> list[Answer]:
         failed: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 answers = [
-                    group.create_task(self._answer(ask, parts, prompt_version)) for ask in asks
+                    group.create_task(self._answer(turn, ask, parts, prompt_version))
+                    for ask in asks
                 ]
         except BaseExceptionGroup as errors:
             failed = errors.exceptions[0]
@@ -239,7 +243,9 @@ class Desk:
             raise failed
         return [answer.result() for answer in answers]
 
-    async def _answer(self, ask: Ask, parts: tuple[Part, ...], prompt_version: str) -> Answer:
+    async def _answer(
+        self, turn: int, ask: Ask, parts: tuple[Part, ...], prompt_version: str
+    ) -> Answer:
         backend = self._shown if ask.shown else self._text
         system = (Message("system", (ask.system,)),) if ask.system else ()
         # The question comes last: a server that remembers beginnings then reads the frames once.
@@ -249,7 +255,7 @@ class Desk:
         for tries_left in reversed(range(TRIES_AGAIN + 1)):
             call = Call(messages, ask.schema, bool(ask.words), max_tokens)
             try:
-                reply = await self._reply(backend, call, ask.about, prompt_version)
+                reply = await self._reply(turn, backend, call, ask.about, prompt_version)
             except NoReplyError as error:
                 return Answer(text=reply.text, problem=error.message)
             if reply.finish in _REFUSALS:
@@ -276,14 +282,16 @@ class Desk:
 
     # --- one request ----------------------------------------------------------------------------
 
-    async def _reply(self, backend: Backend, call: Call, about: str, prompt_version: str) -> Reply:
+    async def _reply(
+        self, turn: int, backend: Backend, call: Call, about: str, prompt_version: str
+    ) -> Reply:
         key = self._cache.key(backend.identity, call, prompt_version)
         asking = self._asking.get(key)
         if asking is not None:
             reply = await asyncio.shield(asking)
             self._count_known()
             return reply
-        asking = self._loop.create_task(self._cached_or_asked(backend, call, about, key))
+        asking = self._loop.create_task(self._cached_or_asked(turn, backend, call, about, key))
         self._asking[key] = asking
         asking.add_done_callback(lambda done: self._asked(key, done))
         # Shielded: others may wait for the same answer when this conversation ends.
@@ -294,13 +302,15 @@ class Desk:
         if not done.cancelled():
             done.exception()  # seen, even if nobody waits for it any more
 
-    async def _cached_or_asked(self, backend: Backend, call: Call, about: str, key: str) -> Reply:
+    async def _cached_or_asked(
+        self, turn: int, backend: Backend, call: Call, about: str, key: str
+    ) -> Reply:
         reply = self._cache.get(key)
         if reply is not None:
             self._count_known()
             return reply
         # Files are locked by no more than have a place: their number is limited.
-        async with self._places, self._cache.alone(key):
+        async with self._places.taken(turn), self._cache.alone(key):
             reply = self._cache.get(key)
             if reply is not None:
                 self._count_known()
@@ -322,6 +332,46 @@ class Desk:
     def _count_known(self) -> None:
         self.counts.cached += 1
         self.on_progress(0, 1)
+
+
+class _Places:
+    """So many requests at a time, those of earlier conversations first.
+
+    Videos then end one after another instead of all at the end: their scores are kept sooner, and
+    what is left can be told.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._arrivals = itertools.count()
+
+    @asynccontextmanager
+    async def taken(self, turn: int) -> AsyncIterator[None]:
+        """A place, as soon as nobody of an earlier turn waits for it."""
+        if self._free:
+            self._free -= 1
+        else:
+            given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            heapq.heappush(self._waiting, (turn, next(self._arrivals), given))
+            try:
+                await given
+            except asyncio.CancelledError:
+                if given.done() and not given.cancelled():
+                    self._give_back()  # it came in the same moment
+                raise
+        try:
+            yield
+        finally:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        while self._waiting:
+            *_, given = heapq.heappop(self._waiting)
+            if not given.done():
+                given.set_result(None)
+                return
+        self._free += 1
 
 
 def words_to_probabilities(

@@ -149,6 +149,9 @@ def test_reasons_and_questions_are_kept_a_video(
     of_third = scores[lavie.names[3]]
     assert of_third["viescore"]["details"]["semantic"]["reasoning"] == "prompt 3 | fine"
     assert of_third["viescore"]["details"]["quality"]["reasoning"] == 'so "so"'
+    # 16 frames: the middles of eight parts.
+    shown = {"answers": [[1, 3, 5, 7, 9, 11, 13, 15]]}
+    assert of_third["viescore"]["details"]["frames shown"] == shown
     asked = of_third["dsg"]["details"]["questions"]
     assert [question["answered"] for question in asked] == ["no", "yes", "no"]
     likely = 1 / (1 + math.exp(-1.5))
@@ -171,6 +174,24 @@ def test_a_second_run_asks_nothing(
     assert again.document["counts"]["judge"]["requests"] == 0
     for value in VALUES:
         assert again.record(value)["value"] == done.record(value)["value"]
+
+
+def test_who_only_asks_a_server_does_not_wait_for_torch(
+    scored: tuple[Finished, ScriptedJudge, Endpoint, Path], lavie: Lavie, tmp_path: Path
+) -> None:
+    _, _, endpoint, folder = scored
+    (tmp_path / "torch.py").write_text("raise ImportError('torch was imported')\n")
+    given = [part for part in arguments(endpoint, lavie, folder / "answers") if part != "--use-cpu"]
+    program = "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    program += "from aigve_cli.main import run; run()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path, "compute", *given, "--output-dir", tmp_path],
+        env=process_environment({"AIGVE_OFFLINE": "1"}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_key_is_sent_and_kept_nowhere(

@@ -340,7 +340,12 @@ def test_an_estimate_counts_texts_once_a_prompt() -> None:
     found = estimate(planned, samples)
     # One question a distinct prompt, one a video with four pictures.
     assert (found.requests, found.images) == (2 + 3, 3 * 4)
-    assert found.tokens == 2 * 5 + 3 * (7 + 4 * 250)
+    a_picture = 512 * 512 // 28**2
+    assert found.tokens == 2 * 5 + 3 * (7 + 4 * a_picture)
     single = Frames(FRAMES.view, Centres(4, together=False))
     assert estimate(made_up(request(single, TASK)), samples).requests == 2 + 3 * 4
-    assert estimate(made_up(request(FRAMES, TASK, variant="grid")), samples).images == 3
+    grid = estimate(made_up(request(FRAMES, TASK, variant="grid")), samples)
+    # One picture, of as many pixels.
+    assert (grid.images, grid.tokens) == (3, found.tokens)
+    video = estimate(made_up(request(FRAMES, TASK, variant="video")), samples)
+    assert (video.images, video.tokens) == (12, 2 * 5 + 3 * (7 + 4 * a_picture // 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import signal
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 from aigve_cli.errors import SetupError
 from aigve_cli.judges.backend import Call, Clip, NoReplyError, Reply, UnreachableError
 from aigve_cli.judges.cache import AnswerCache
-from aigve_cli.judges.desk import Counts, Desk, words_to_probabilities
+from aigve_cli.judges.desk import Counts, Desk, _Places, words_to_probabilities
 from aigve_cli.judges.task import Ask, JudgeTask, Talk
 from tests.conftest import process_environment
 from tests.judges.desk_kit import (
@@ -335,6 +336,32 @@ def test_no_more_requests_than_allowed_at_a_time_and_no_less(tmp_path: Path) -> 
             assert future.result(WAIT)["values"] == [3, 3, 3]
         assert server.count == 12
         assert server.most_at_once == 3
+
+
+def test_earlier_conversations_come_first() -> None:
+    """Whoever waits longest for the end of a video does not wait behind those who came later."""
+    order: list[int] = []
+
+    async def ask(places: _Places, turn: int) -> None:
+        async with places.taken(turn):
+            order.append(turn)
+            await asyncio.sleep(0)
+
+    async def all_at_once() -> None:
+        places = _Places(1)
+        async with places.taken(9):
+            waiting = [asyncio.create_task(ask(places, turn)) for turn in (3, 1, 4, 1, 2)]
+            gone = asyncio.create_task(ask(places, 0))
+            await asyncio.sleep(0)
+            gone.cancel()
+            await asyncio.sleep(0)
+        await asyncio.gather(*waiting)
+        # All places are free again, the one of who went away too.
+        async with asyncio.timeout(WAIT), places.taken(7):
+            order.append(7)
+
+    asyncio.run(all_at_once())
+    assert order == [1, 1, 2, 3, 4, 7]
 
 
 def test_a_folder_that_cannot_be_written_asks_nothing(tmp_path: Path) -> None:
