@@ -257,7 +257,7 @@ class Desk:
             try:
                 reply = await self._reply(turn, backend, call, ask.about, prompt_version)
             except NoReplyError as error:
-                return Answer(text=reply.text, problem=error.message)
+                return Answer(text=reply.text, problem=error.message, unanswered=True)
             if reply.finish in _REFUSALS:
                 said = _one_line(reply.text) or reply.finish
                 return Answer(text=reply.text, problem=f"the judge refuses: {said}")

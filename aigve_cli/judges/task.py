@@ -46,6 +46,8 @@ class Answer:
     """The judge's last words, read or not."""
     problem: str = ""
     """Why there is no value: nothing could be read however often it was asked, or no answer."""
+    unanswered: bool = False
+    """Nobody answered: asked again in another run, it may have a value."""
     probabilities: Mapping[str, float] | None = None
     """Of :attr:`Ask.words`, adding up to 1; None where the judge does not tell."""
 
