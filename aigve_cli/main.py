@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
 import signal
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +28,7 @@ from aigve_cli.commands.questions import questions
 from aigve_cli.commands.stage import stage
 from aigve_cli.config import CONFIG, CONFIG_PROBLEM, DEFAULT_FILE, read_config
 from aigve_cli.errors import EXIT_ENVIRONMENT, EXIT_FAILED, EXIT_INTERRUPTED, AigveError, UsageError
+from aigve_cli.judges.backend import LOCAL_THREAD
 from aigve_cli.output import Output
 
 # What a person needs to repair a file must work while it is broken.
@@ -123,7 +126,21 @@ def run() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _interrupt)
     _let_waiting_threads_sleep()
-    sys.exit(main())
+    code = main()
+    _leave_generating_judges(code)
+    sys.exit(code)
+
+
+def _leave_generating_judges(code: int) -> None:
+    """End at once where a model on this machine still writes an answer that nobody waits for.
+
+    The interpreter would take torch away from under its thread, and abort.
+    """
+    if any(thread.name == LOCAL_THREAD for thread in threading.enumerate()):
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
 
 
 def _let_waiting_threads_sleep() -> None:

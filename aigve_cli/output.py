@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import re
 import sys
 import threading
 import time
@@ -16,6 +17,8 @@ from typing import Any, Literal, Protocol
 
 Format = Literal["auto", "table", "json", "jsonl", "csv", "tsv"]
 PLAIN_PROGRESS_SECONDS = 10.0
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but line feed and tab, and those that set the direction of text."""
 WRAPPED_WIDTH = 24
 """Least width of a column whose text may go on in the next line."""
 
@@ -140,7 +143,7 @@ class Output:
             label += " "
             if self._colours(sys.stderr):
                 label = f"\x1b[1;{style}m{label}\x1b[0m"
-        sys.stderr.write(f"{label}{text}\n")
+        sys.stderr.write(f"{label}{visible(text)}\n")
         sys.stderr.flush()
 
     def _colours(self, stream: Any) -> bool:
@@ -195,8 +198,20 @@ def _cell(value: Any, *, plain: bool = False, error: Any = None) -> str:
     if isinstance(value, float):
         return repr(value) if plain else f"{value:.{_digits(value, error)}g}"
     if isinstance(value, (list, tuple)):
-        return "; ".join(str(item) for item in value)
-    return str(value)
+        return visible("; ".join(str(item) for item in value))
+    return visible(str(value))
+
+
+def visible(text: str) -> str:
+    """A text for a terminal: what would steer it, or turn lines around, as escapes.
+
+    Texts come from files, servers and models: none of them may clear a screen or set a title.
+    """
+    return _STEERING.sub(lambda sign: _escaped(sign[0]), text)
+
+
+def _escaped(sign: str) -> str:
+    return f"\\x{ord(sign):02x}" if ord(sign) < 0x100 else f"\\u{ord(sign):04x}"
 
 
 def _digits(value: float, error: Any) -> int:

@@ -73,6 +73,7 @@ MaxRequests = Annotated[
         metavar="N",
         envvar="AIGVE_MAX_REQUESTS",
         min=0,
-        help="After so many requests nothing more is asked: what needs it has no number.",
+        help="After so many questions nothing more is asked in this run: what needs more has a "
+        "reason, and the next run goes on.",
     ),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -321,8 +321,10 @@ class Run:
 
     def _no_score(self, planned: PlannedMetric) -> Score:
         scores = [s for sample in self.samples if (s := self.sample_score(planned, sample))]
-        reasons = {score.reason for score in scores}
-        common = f": {reasons.pop()}" if len(reasons) == 1 else ""
+        counted = Counter(score.reason for score in scores)
+        reason, times = counted.most_common(1)[0] if counted else ("", 0)
+        share = f" ({times} of {len(scores)})" if len(counted) > 1 else ""
+        common = f"{share}: {reason}" if reason else ""
         if scores and all(score.by_choice for score in scores):
             return scores[0]
         return Score.missing(f"no video could be scored{common}")

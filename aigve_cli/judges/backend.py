@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     Pixels = NDArray[np.uint8]
 
 
+LOCAL_THREAD = "aigve-judge"
+"""Name of the thread in which a model of this process writes."""
+
+
 class UnreachableError(SetupError):
     """There is no judge at the address, it does not know the model, or it refuses the key."""
 

@@ -10,7 +10,15 @@ from queue import SimpleQueue
 from typing import Any
 
 from aigve_cli.errors import AigveError
-from aigve_cli.judges.backend import Call, Clip, NoReplyError, Part, Reply, UnreachableError
+from aigve_cli.judges.backend import (
+    LOCAL_THREAD,
+    Call,
+    Clip,
+    NoReplyError,
+    Part,
+    Reply,
+    UnreachableError,
+)
 from aigve_cli.lazy import np
 
 _CLOSED = "The local judge was closed."
@@ -58,7 +66,7 @@ class LocalModel:
             raise NoReplyError(_CLOSED)
         job = _Job(call)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="aigve-judge", daemon=True)
+            self._thread = threading.Thread(target=self._work, name=LOCAL_THREAD, daemon=True)
             self._thread.start()
         self._jobs.put(job)
         try:

@@ -19,9 +19,10 @@ from aigve_cli.judges.openai_endpoint import (
     is_loopback,
     url_to_host,
 )
+from aigve_cli.weights.policy import is_set
 
 if TYPE_CHECKING:
-    from aigve_cli.judges.desk import Desk
+    from aigve_cli.judges.desk import Counts, Desk
 
 Kind = Literal["openai", "local"]
 JUDGE_KEY, TEXT_KEY = "AIGVE_JUDGE_KEY", "AIGVE_JUDGE_TEXT_KEY"
@@ -89,28 +90,21 @@ def judge_settings(
         concurrency: Requests at a time; None is 8.
         max_requests: After so many nothing is asked any more in this run.
         cache: Folder for answers; None is beside the cache of weights.
-        offline: Ask no judge on another machine.
+        offline: Ask no judge on another machine; so does ``AIGVE_OFFLINE``.
 
     Raises:
-        UsageError: A judge that cannot be read, or an address without a judge.
+        UsageError: A judge or an address that cannot be read, or too small a number.
     """
-    for flag, address, named in (
-        ("--judge-url", url, judge or text),
-        ("--judge-text-url", text_url, text),
-    ):
-        if address is not None and named is None:
-            raise UsageError(f"{flag} {address}: there is no judge to go with it.", hint=EXAMPLES)
-    if judge is None and text is None:
+    # An address without a judge, or beside a local one, may come from a file or the environment
+    # and be meant for other runs.
+    url, text_url = url or None, text_url or None
+    if not judge and not text:
         return None
     # A key is for one address: the other one might be a stranger's.
     text_key = TEXT_KEY if text_url is not None else JUDGE_KEY
-    texts_on_server = text is not None and not text.startswith("local:")
-    if texts_on_server:
-        text_url = text_url or url
-    if judge is not None and judge.startswith("local:") and texts_on_server:
-        url = None  # it is that of the texts
-    shown = _read_spec("--judge", judge, url) if judge is not None else None
-    texts = _read_spec("--judge-text", text, text_url, text_key) if text is not None else shown
+    text_url = text_url or url
+    shown = _read_spec("--judge", judge, url) if judge else None
+    texts = _read_spec("--judge-text", text, text_url, text_key) if text else shown
     assert texts is not None
     for flag, number, least in (
         ("--judge-concurrency", concurrency, 1),
@@ -124,7 +118,7 @@ def judge_settings(
         (cache or default_cache()).expanduser().absolute(),
         concurrency or CONCURRENCY,
         max_requests,
-        offline,
+        offline or is_set(os.environ, "AIGVE_OFFLINE"),
     )
 
 
@@ -143,8 +137,6 @@ def _read_spec(flag: str, text: str, url: str | None, variable: str = JUDGE_KEY)
             f"{flag} {text}: expected openai:MODEL or local:ID_OR_FOLDER.", hint=EXAMPLES
         )
     if kind == "local":
-        if url is not None:
-            raise UsageError(f"{flag} {text} runs on this machine: it has no address {url}.")
         return JudgeSpec("local", model)
     if url is not None:
         url_to_host(url)
@@ -175,6 +167,15 @@ class Judges:
         """One sha256 for who answers: scores of other judges are no scores of these."""
         facts = json.dumps([self.shown, self.text], sort_keys=True)
         return hashlib.sha256(facts.encode()).hexdigest()
+
+
+def counts_to_text(counts: Counts) -> str:
+    """What a run has asked, in one line."""
+    return (
+        f"Judge: {counts.requests:,} requests with {counts.images:,} pictures, "
+        f"{counts.cached:,} answers known, {counts.tokens_read:,} tokens read and "
+        f"{counts.tokens_written:,} written, {counts.unreadable} answers without a reading."
+    )
 
 
 @contextmanager

@@ -13,7 +13,14 @@ from typing import Any
 from aigve_cli import __version__
 from aigve_cli.contract import SHOWN, Extent, OptionValue, Request, Sample, Score
 from aigve_cli.engine.journal import VideoRecord
-from aigve_cli.engine.plan import PlannedMetric, is_judged, request_frames, request_producers
+from aigve_cli.engine.plan import (
+    PlannedMetric,
+    is_judged,
+    request_frames,
+    request_producers,
+    request_sampling,
+    unit_length,
+)
 from aigve_cli.engine.run import HELD, Run
 from aigve_cli.judges.settings import Judges
 from aigve_cli.judges.task import JudgeTask
@@ -97,7 +104,8 @@ def metric_records(
     return [
         {
             **identity,
-            "precision": precision,
+            # A judge's arithmetic is its own.
+            "precision": None if planned.asks else precision,
             "value_name": value.name,
             "value": score.values.get(value.name),
             "standard_error": score.standard_errors.get(value.name),
@@ -127,7 +135,7 @@ def _said_of_all(
     """What makes a number another one than its name promises, whatever the metric."""
     if planned.missing:
         return []
-    notes = [] if precision == "fp32" else [f"precision {precision}"]
+    notes = [] if precision == "fp32" or planned.asks else [f"precision {precision}"]
     notes += [
         f"{option.name}={_short(planned.options[option.name])}"
         for option in planned.metric.card.options
@@ -250,9 +258,14 @@ def _judge_facts(planned: PlannedMetric, judges: Judges | None) -> dict[str, Any
     return {
         "shown": judges.shown,
         "text": dict(judges.text),
-        "frames": ", ".join(sorted({SHOWN[request.variant] for request in asked})),
+        "frames": ", ".join(sorted(set(map(_shown_how, asked)))),
         "prompt_versions": sorted({task.prompt_version for task in tasks}),
     }
+
+
+def _shown_how(request: Request) -> str:
+    single = unit_length(request_sampling(request)) == 1
+    return "one frame in each request" if single else SHOWN[request.variant]
 
 
 def _inputs(name: str, request: Request) -> list[dict[str, str]]:

@@ -18,6 +18,8 @@ Unit = Literal["frame", "clip"]
 Layout = Literal["file", "folder"]
 PACKAGE = "aigve_models"
 UNKNOWN_SHA256 = "unknown"
+LOCAL_JUDGE = "chat-vlm"
+"""The network of judges that run in this process."""
 NO_LICENCE = "unknown"
 """Of weights that no card describes."""
 
@@ -118,6 +120,11 @@ class NetworkCard:
         """The importable module that builds it."""
         return f"{PACKAGE}.{self.name.replace('-', '_')}"
 
+    @property
+    def model_words(self) -> str:
+        """What a folder of it is named as, for people."""
+        return "a judge" if self.name == LOCAL_JUDGE else f"a model of {self.name}"
+
     def canonical_tag(self, tag: str) -> str:
         """One spelling for one checkpoint: empty for the default one, a folder's full path."""
         if tag in ("", self.default_weights):
@@ -148,8 +155,6 @@ class NetworkCard:
         raise unknown_name(f"weights of {self.name}", tag, self.weights)
 
 
-LOCAL_JUDGE = "chat-vlm"
-"""The network of judges that run in this process."""
 JUDGE = NetworkCard(
     name="judge",
     title="a language or vision-language model that is asked: --judge says which",
@@ -174,7 +179,7 @@ def _any_folder(tag: str, card: NetworkCard) -> WeightsEntry:
     """A model that the card does not know: a folder, or an id on the Hub."""
     if path := _full_path(tag):
         if not Path(path).is_dir():
-            raise UsageError(f"There is no folder {path}: it was named as a model of {card.name}.")
+            raise UsageError(f"There is no folder {path}: it was named as {card.model_words}.")
         return WeightsEntry(tag=tag, file=Path(path).name, licence=NO_LICENCE, folder=path)
     hub_id, _, revision = tag.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):

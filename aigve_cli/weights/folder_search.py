@@ -40,7 +40,7 @@ class Search:
         """What takes the place of anything published."""
         entry, name = self.entry, self.card.name
         if entry.folder:
-            return Named(Path(entry.folder), "It was named as the metric's model.", entry.tag)
+            return Named(Path(entry.folder), f"It was named as {self.card.model_words}.", entry.tag)
         # A checkpoint that was asked for by its own name is not exchanged for another.
         if entry.tag == self.card.default_weights and name in self.policy.custom:
             folder = self.policy.custom[name]

@@ -101,12 +101,13 @@ def weights_policy(
         mode=mode,
         # Absolute: a program may change its folder between planning and loading.
         weights_dir=weights_dir.absolute() if weights_dir else None,
-        offline=offline or any(_is_set(env, key) for key in ("AIGVE_OFFLINE", "HF_HUB_OFFLINE")),
+        offline=offline or any(is_set(env, key) for key in ("AIGVE_OFFLINE", "HF_HUB_OFFLINE")),
         custom=MappingProxyType({name: path.absolute() for name, path in (custom or {}).items()}),
         announce=announce,
         progress=progress,
     )
 
 
-def _is_set(environ: Mapping[str, str], key: str) -> bool:
+def is_set(environ: Mapping[str, str], key: str) -> bool:
+    """Whether a variable says yes: anything but nothing, 0, false, no and off."""
     return environ.get(key, "").strip().lower() not in ("", "0", "false", "no", "off")

@@ -371,3 +371,16 @@ def test_waiting_threads_sleep_unless_told_otherwise(monkeypatch):
     environment["GOMP_SPINCOUNT"] = "5"
     _let_waiting_threads_sleep()
     assert environment == {"GOMP_SPINCOUNT": "5"}
+
+
+def test_doctor_says_that_there_is_a_key_and_not_which(aigve):
+    key = "sk-nobody-may-see-this"
+    for format_ in ("table", "json"):
+        done = aigve(
+            "doctor",
+            "--format",
+            format_,
+            env={"AIGVE_JUDGE_KEY": key, "AIGVE_JUDGE_TEXT_KEY": key, "OPENAI_API_KEY": key},
+        )
+        assert key not in done.stdout + done.stderr
+        assert "AIGVE_JUDGE_KEY" in done.stdout

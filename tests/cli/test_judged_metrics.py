@@ -333,3 +333,44 @@ def test_a_judge_that_is_nowhere_is_said_before_anything_is_decoded(
         assert compute(tmp_path / "out", *given, judge) == code
         assert words in capfd.readouterr().err
     assert not (tmp_path / "out" / "results.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_while_a_local_judge_writes(tmp_path: Path, number: signal.Signals) -> None:
+    """The model is in the middle of a word when the process ends: that is no crash."""
+    model = write_qwen2_5_vl(tmp_path / "tiny-vlm")
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    write_clip(videos / "a.mkv", moving_pattern(1, 8))
+    # Said once the model writes: its answers have 256 tokens and more.
+    program = (
+        "import sys\n"
+        "from aigve_models.chat_vlm import _Stop\n"
+        "written = 0\n"
+        "def stop(self, *given, call=_Stop.__call__, **more):\n"
+        "    global written\n"
+        "    written += 1\n"
+        "    if written == 3: print('writing', flush=True)\n"
+        "    return call(self, *given, **more)\n"
+        "_Stop.__call__ = stop\n"
+        "from aigve_cli.main import run\n"
+        "run()\n"
+    )
+    given = ["--input-dir", videos, "--prompt", "a", "--metrics", "viescore", "--use-cpu"]
+    given += ["--judge", f"local:{model}", "--judge-cache", tmp_path / "answers"]
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, "compute", *map(str, given)],
+        env=process_environment({"AIGVE_OFFLINE": "1", "OMP_NUM_THREADS": "1"}),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "writing\n"
+    child.send_signal(number)
+    _, stderr = child.communicate()
+    assert child.returncode == 130, stderr
+    assert "the same command goes on" in stderr
+    assert "terminate" not in stderr
+    assert "Traceback" not in stderr

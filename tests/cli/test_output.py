@@ -10,6 +10,7 @@ import pytest
 
 from aigve_cli import evaluate
 from aigve_cli.errors import UsageError
+from aigve_cli.output import Column, Output
 from tests.conftest import process_environment
 
 
@@ -88,3 +89,25 @@ def test_no_metric_is_not_every_metric(pairs, aigve, given):
 def test_python_callers_are_checked_too(pairs, tmp_path, wrong):
     with pytest.raises(UsageError, match="must be"):
         evaluate(pairs, metrics="is", output_dir=tmp_path, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2J\x1b]0;title\x07", r"\x1b[2J\x1b]0;title\x07"),
+        ("a\x00b\x9bc\x7f", r"a\x00b\x9bc\x7f"),
+        ("\u202eeman\u2066", r"\u202eeman\u2066"),
+        ("caf\u00e9 \u4e16\u754c \U0001f600\n\tnext", "caf\u00e9 \u4e16\u754c \U0001f600\n\tnext"),
+    ],
+)
+@pytest.mark.parametrize("format_", ["table", "tsv", "csv"])
+def test_no_text_steers_the_terminal(text, shown, format_, capsys):
+    """What a server or a model says comes into notes, warnings and tables."""
+    output = Output(color="never")
+    output.warn(text)
+    output.rows([{"note": text}], (Column("note", "NOTE"),), format_)
+    printed = capsys.readouterr()
+    assert printed.err == f"Warning: {shown}\n"
+    if "\n" not in text:
+        assert shown in printed.out
+    assert not set(printed.out) & set("\x1b\x07\x00\x9b\x7f\u202e\u2066")

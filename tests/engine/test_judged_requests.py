@@ -29,7 +29,7 @@ from aigve_cli.contract import (
 )
 from aigve_cli.engine import look as looking
 from aigve_cli.engine.estimate import estimate
-from aigve_cli.engine.plan import plan_metric
+from aigve_cli.engine.plan import plan_metric, request_key
 from aigve_cli.errors import AigveError, UsageError
 from aigve_cli.judges import openai_endpoint, show
 from aigve_cli.judges.task import Ask, Expected, JudgeTask, Talk
@@ -332,6 +332,44 @@ def test_an_unreachable_judge_ends_the_run_and_keeps_what_is_done(run: Any) -> N
 def test_offline_asks_no_judge_elsewhere(run: Any, endpoint: Endpoint) -> None:
     with pytest.raises(AigveError, match="--offline never uses the network"):
         run(endpoint, "balls", judge_url="http://192.0.2.1/v1", offline=True)
+
+
+@dataclass(frozen=True)
+class OtherWords(CountTask):
+    prompt_version: ClassVar[str] = "count-2"
+
+
+def test_what_decides_answers_decides_the_key_of_their_scores() -> None:
+    asked = request(FRAMES, TASK)
+    keys = [
+        request_key(other, {"judge": digest})
+        for other, digest in (
+            (asked, "a"),
+            (asked, "b"),
+            (request(FRAMES, CountTask("dog")), "a"),
+            (request(FRAMES, OtherWords()), "a"),
+            (replace(asked, variant="grid"), "a"),
+            (request(replace(FRAMES, view=(ResizeWithin(64),)), TASK), "a"),
+        )
+    ]
+    assert request_key(request(FRAMES, CountTask()), {"judge": "a"}) == keys[0]
+    assert len(set(keys)) == len(keys)
+
+
+def test_shown_pictures_hold_no_memory_of_the_decoder(
+    run: Any, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame that is not resized is a view of a buffer of many frames."""
+    owners: list[Any] = []
+    make = show.Shown
+
+    def shown(frames: Any, *given: Any) -> show.Shown:
+        owners.extend(frame.base for frame in frames)
+        return make(frames, *given)
+
+    monkeypatch.setattr("aigve_cli.engine.produce.Shown", shown)
+    run(endpoint, "balls")
+    assert owners == [None] * 4 * len(VIDEOS)
 
 
 def test_an_estimate_counts_texts_once_a_prompt() -> None:
