@@ -32,7 +32,7 @@ from aigve_cli.engine.saved_statistics import (
 )
 from aigve_cli.engine.setup import Plan, announce_plan, make_plan
 from aigve_cli.errors import EXIT_FAILED, EXIT_PARTIAL, UsageError
-from aigve_cli.judges.settings import Judges, counts_to_text, judge_settings
+from aigve_cli.judges.settings import Judges, counts_to_text, judge_settings, unread_to_text
 from aigve_cli.output import Output
 from aigve_cli.results import records
 from aigve_cli.results.document import (
@@ -315,6 +315,9 @@ def run_plan(
             run.score_samples(progress)
         if judges:
             output.note(counts_to_text(judges.desk.counts))
+            if warning := unread_to_text(judges.desk.unread):
+                output.warn(warning)
+                warnings.append(warning)
         document = run_to_document(plan, run, located, judges, device, precision, warnings)
         write_document(plan, document, output_dir)
         exit_code = document_to_exit_code(document, strict=strict)

@@ -126,15 +126,18 @@ class Output:
             sys.stdout.flush()
 
     @contextmanager
-    def progress(self, title: str, *, total: int) -> Iterator[Progress]:
-        """A bar on a terminal, one plain line every ten seconds elsewhere, nothing if quiet."""
+    def progress(self, title: str, *, total: int, of: str = "videos") -> Iterator[Progress]:
+        """A bar on a terminal, one plain line every ten seconds elsewhere, nothing if quiet.
+
+        ``of`` says what there are so many of: it is what :meth:`Progress.advance` calls videos.
+        """
         if self.quiet:
             yield _Silent()
         elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             with _rich_bar(title, total, self._colours(sys.stderr)) as bar:
                 yield bar
         else:
-            yield _PlainLines(title, total, self._line)
+            yield _PlainLines(title, total, of, self._line)
 
     def _line(self, text: str, *, label: str = "", style: str = "") -> None:
         if self.silent:
@@ -250,7 +253,8 @@ class _Tally:
 
     def speed(self) -> str:
         """``812 frames/s``, and of judges how many requests, how fast, and what was known."""
-        parts = [f"{self.frames / self.seconds:.0f} frames/s"]
+        asked_only = self.frames == 0 and (self.requests or self.cached)
+        parts = [] if asked_only else [f"{self.frames / self.seconds:.0f} frames/s"]
         if self.requests or self.cached:
             rate = self.requests / self.seconds
             parts.append(f"{self.requests} requests ({rate:.1f}/s), {self.cached} answers known")
@@ -258,8 +262,8 @@ class _Tally:
 
 
 class _PlainLines:
-    def __init__(self, title: str, total: int, write: Callable[[str], None]) -> None:
-        self._title, self._total, self._write = title, total, write
+    def __init__(self, title: str, total: int, of: str, write: Callable[[str], None]) -> None:
+        self._title, self._total, self._of, self._write = title, total, of, write
         self._tally = _Tally()
         self._last = time.monotonic()
 
@@ -274,7 +278,7 @@ class _PlainLines:
             done = tally.videos
             left = tally.seconds / done * (self._total - done) if done else None
             eta = f", about {left:.0f} s left" if left is not None else ""
-            self._write(f"{self._title} {done}/{self._total} videos, {tally.speed()}{eta}")
+            self._write(f"{self._title} {done}/{self._total} {self._of}, {tally.speed()}{eta}")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from aigve_cli.commands.compute import Device, Model, Offline, Set, UseCpu, WeightsDir
-from aigve_cli.commands.inputs import DryRun, PromptFile, PromptText, Quiet, Verbose
+from aigve_cli.commands.inputs import DryRun, PromptText, Quiet, Verbose
 from aigve_cli.commands.judges import (
     Judge,
     JudgeCache,
@@ -47,7 +47,16 @@ def questions(
             help="Annotation JSON or CSV with prompts; its videos need not be here.",
         ),
     ] = None,
-    prompts: PromptFile = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            "--prompts",
+            metavar="FILE",
+            envvar="AIGVE_PROMPTS",
+            help="Prompts, with videos or without: csv or json(l) with prompt, a JSON list of "
+            "texts, an annotation JSON, or txt with a prompt a line.",
+        ),
+    ] = None,
     prompt: PromptText = None,
     judge: Judge = None,
     judge_url: JudgeUrl = None,
@@ -101,11 +110,14 @@ def questions(
     )
     if judges is None:
         raise UsageError("There is no judge to write questions.", hint=EXAMPLES)
+    found = read_prompt_texts(annotations=annotations, prompts=prompts, prompt=prompt)
+    for note in found.notes:
+        output.note(note)
     try:
         exit_code = write_questions_file(
             out,
             metric,
-            read_prompt_texts(annotations=annotations, prompts=prompts, prompt=prompt),
+            found.texts,
             judges=judges,
             options=settings,
             device="cpu" if use_cpu else device,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -147,22 +147,64 @@ def match_prompts(
     return prompts, tuple(dict.fromkeys(video for video, _ in named if video not in used))
 
 
+def is_text(prompt: str) -> bool:
+    """Whether a prompt can be written and sent: half of a pair of surrogates cannot."""
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def broken_prompts_note(count: int, such_as: str) -> str:
+    """The note on prompts that are left out since they are no text."""
+    one = "prompt is" if count == 1 else "prompts are"
+    return f"{count} {one} not valid Unicode (half a character) and left out, such as {such_as}."
+
+
 def read_prompts(path: Path) -> list[NamedPrompt] | list[str]:
     """The named prompts of a csv, json, jsonl or txt file, or the plain lines of a txt file.
 
     Raises:
         UsageError: The file is missing or malformed, or of another kind.
     """
+    return _read_lines(path, _record_to_prompt)
+
+
+def read_prompt_texts(path: Path) -> list[str]:
+    """The prompts of such a file in their order; it may name videos or not.
+
+    Without videos a table needs but a column of prompts, and JSON may be a list of texts.
+
+    Raises:
+        UsageError: The file is missing, malformed, of another kind, or has no prompt.
+    """
+    lines = _read_lines(path, _record_to_text)
+    texts = [line.prompt if isinstance(line, NamedPrompt) else line for line in lines]
+    prompts = [text for text in texts if text]
+    if not prompts:
+        raise UsageError(
+            f"{_KIND} '{path}' has no prompt.",
+            hint=f"A prompt stands in one of {', '.join(_PROMPT_KEYS)}; a csv begins with a "
+            "header line that names the column.",
+        )
+    return prompts
+
+
+def _read_lines(
+    path: Path, record_to_prompt: Callable[[Any, str, Path], NamedPrompt]
+) -> list[NamedPrompt] | list[str]:
     text = read_text(path, _KIND)
     match path.suffix.lower():
         case ".csv" | ".tsv":
             rows = text_to_rows(text, path, _KIND)
-            return [_record_to_prompt(cells, f"line {line}", path) for line, cells in rows]
+            return [record_to_prompt(cells, f"line {line}", path) for line, cells in rows]
         case ".json":
-            return _document_to_prompts(text_to_json(text, path, _KIND), path)
+            document = text_to_json(text, path, _KIND)
+            return _document_to_prompts(document, path, record_to_prompt)
         case ".jsonl":
             return [
-                _record_to_prompt(
+                record_to_prompt(
                     text_to_json(line, path, _KIND, first_line=number), f"line {number}", path
                 )
                 for number, line in enumerate(text.split("\n"), start=1)
@@ -219,11 +261,13 @@ def _file_to_prompts(
     return prompts
 
 
-def _document_to_prompts(document: Any, path: Path) -> list[NamedPrompt]:
+def _document_to_prompts(
+    document: Any, path: Path, record_to_prompt: Callable[[Any, str, Path], NamedPrompt]
+) -> list[NamedPrompt]:
     records = document if isinstance(document, list) else document_to_records(document)
     if records is not None:
         return [
-            _record_to_prompt(record, f"entry {number}", path)
+            record_to_prompt(record, f"entry {number}", path)
             for number, record in enumerate(records, start=1)
         ]
     if isinstance(document, dict) and all(
@@ -245,8 +289,23 @@ def _record_to_prompt(record: Any, place: str, path: Path) -> NamedPrompt:
             hint=f"Name it in one of {', '.join(_VIDEO_KEYS)}; "
             f"the prompt in one of {', '.join(_PROMPT_KEYS)}.",
         )
-    text = next((fields[key] for key in _PROMPT_KEYS if key in fields), None)
-    return NamedPrompt(video, value_to_prompt(text))
+    return NamedPrompt(video, _fields_to_prompt(fields))
+
+
+def _record_to_text(record: Any, place: str, path: Path) -> NamedPrompt:
+    """The prompt of a record that need not name a video, or of a text alone."""
+    if isinstance(record, str):
+        return NamedPrompt("", value_to_prompt(record))
+    if not isinstance(record, dict):
+        raise UsageError(
+            f"{_KIND} '{path}', {place}: neither a text nor an object.",
+            hint='Expected ["a prompt"] or [{"prompt": "a prompt"}].',
+        )
+    return NamedPrompt("", _fields_to_prompt(record))
+
+
+def _fields_to_prompt(fields: Mapping[str, Any]) -> str | None:
+    return value_to_prompt(next((fields[key] for key in _PROMPT_KEYS if key in fields), None))
 
 
 def _lines_to_prompts(text: str, path: Path) -> list[NamedPrompt] | list[str]:

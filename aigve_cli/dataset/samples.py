@@ -17,7 +17,12 @@ from aigve_cli.dataset.pairing import (
     files_to_pairs,
     folders_to_pairs,
 )
-from aigve_cli.dataset.prompts import PromptOptions, samples_to_prompted
+from aigve_cli.dataset.prompts import (
+    PromptOptions,
+    broken_prompts_note,
+    is_text,
+    samples_to_prompted,
+)
 from aigve_cli.errors import UsageError
 
 __all__ = ["Dataset", "LeftOut", "load_dataset"]
@@ -148,23 +153,11 @@ def load_dataset(
 
 def _without_broken_prompts(samples: Sequence[Sample]) -> tuple[tuple[Sample, ...], list[str]]:
     """Samples whose prompts are texts, and a note on those that were none."""
-    broken = [sample.name for sample in samples if not _is_text(sample.prompt or "")]
+    broken = [sample.name for sample in samples if not is_text(sample.prompt or "")]
     if not broken:
         return tuple(samples), []
-    whole = tuple(s if _is_text(s.prompt or "") else replace(s, prompt=None) for s in samples)
-    one = "prompt is" if len(broken) == 1 else "prompts are"
-    return whole, [
-        f"{len(broken)} {one} not valid Unicode (half a character) and left out, such as that of "
-        f"'{broken[0]}'."
-    ]
-
-
-def _is_text(prompt: str) -> bool:
-    try:
-        prompt.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    whole = tuple(s if is_text(s.prompt or "") else replace(s, prompt=None) for s in samples)
+    return whole, [broken_prompts_note(len(broken), f"that of '{broken[0]}'")]
 
 
 def _check_options(

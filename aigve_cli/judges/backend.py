@@ -78,7 +78,10 @@ class Reply:
     tokens_written: int = 0
     asked: Mapping[str, Any] = field(default_factory=dict)
     """How it was asked in the end: ``format`` (``schema``, ``object`` or ``text``), ``without``
-    (parameters that the endpoint refuses)."""
+    (parameters that the endpoint refuses), ``cut_to`` (characters that are left of a text that was
+    too long)."""
+    model: str = ""
+    """As it calls itself, which may say more than the name that was asked for."""
 
 
 class Backend(Protocol):

@@ -80,6 +80,7 @@ class AnswerCache:
             "tokens_read": reply.tokens_read,
             "tokens_written": reply.tokens_written,
             "asked": dict(reply.asked),
+            "model": reply.model,
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "judge": dict(identity),
             "about": about,
@@ -98,6 +99,8 @@ class AnswerCache:
         """
         from filelock import FileLock, Timeout
 
+        # A process that is killed leaves this behind, empty. Whoever asks the same again removes
+        # it; nobody else could tell by its age whether it is held.
         path = self.path(key).with_suffix(".lock")
         with self._writable():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,8 +140,8 @@ class AnswerCache:
             words = getattr(error, "strerror", None) or str(error)
             raise SetupError(
                 f"Answers of the judge cannot be kept in {self.folder}: {words}.",
-                hint="AIGVE_CACHE_DIR names another folder for the cache. What was answered before "
-                "is kept.",
+                hint="--judge-cache names another folder for them, AIGVE_CACHE_DIR one for the "
+                "whole cache. What was answered before is kept.",
             ) from error
 
 
@@ -156,4 +159,4 @@ def _document_to_reply(document: Any) -> Reply:
         likely = {str(token): float(value) for token, value in likely.items()}
         if not all(map(math.isfinite, likely.values())):
             raise ValueError("no log-probabilities")
-    return Reply(*texts, likely, *numbers, dict(document["asked"]))
+    return Reply(*texts, likely, *numbers, dict(document["asked"]), str(document["model"]))

@@ -31,6 +31,8 @@ class Completion(NamedTuple):
     """Natural log-probabilities; None where it does not tell."""
     tokens_read: int
     tokens_written: int
+    model: str
+    """Its name for the model, which may say more than the name that was asked for."""
 
 
 def content_to_completion(content: bytes) -> Completion:
@@ -58,6 +60,7 @@ def content_to_completion(content: bytes) -> Completion:
         _first_token(choice.get("logprobs")),
         _count(usage, "prompt_tokens"),
         _count(usage, "completion_tokens"),
+        str(document.get("model") or ""),
     )
 
 
@@ -118,4 +121,4 @@ def _first_token(logprobs: Any) -> dict[str, float] | None:
 
 def _count(usage: Any, name: str) -> int:
     number = usage.get(name) if isinstance(usage, dict) else None
-    return number if type(number) is int else 0
+    return number if type(number) is int and number > 0 else 0

@@ -11,11 +11,13 @@ import atexit
 import heapq
 import itertools
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from math import exp, isfinite
+from pathlib import Path
 from typing import Any
 
 from aigve_cli.judges.backend import (
@@ -35,6 +37,8 @@ TRIES_AGAIN = 2
 """How often a question is put again whose answer cannot be read."""
 _REFUSALS = ("refusal", "content_filter")
 _CLOSE_SECONDS = 5.0
+_ENOUGH = 0.5
+"""Of all probability, what the words must have before it is theirs."""
 _LONGEST_PROBLEM = 300
 _MARGINS = " \t\r\n\"'`“”‘’.,:;!?*_()[]{}<>Ġ▁"
 """Around a word in a token: space, quotes, punctuation, and how tokenizers write a space."""
@@ -69,6 +73,8 @@ class Desk:
 
     Attributes:
         counts: Read them from any thread.
+        unread: Files with last answers that could not be read: without them it is asked again.
+        heard: How many answers came from which model, and how it was asked, in words.
         on_progress: Called with increments of requests and of cached answers, in another thread.
     """
 
@@ -82,6 +88,8 @@ class Desk:
         max_requests: int | None = None,
     ) -> None:
         self.counts = Counts()
+        self.unread: list[Path] = []
+        self.heard: Counter[tuple[str, str]] = Counter()
         self.on_progress: Callable[[int, int], None] = lambda requests, cached: None
         self._shown = shown
         self._text = text
@@ -258,11 +266,12 @@ class Desk:
                 reply = await self._reply(turn, backend, call, ask.about, prompt_version)
             except NoReplyError as error:
                 return Answer(text=reply.text, problem=error.message, unanswered=True)
+            self.heard[_manner(reply)] += 1
             if reply.finish in _REFUSALS:
                 said = _one_line(reply.text) or reply.finish
                 return Answer(text=reply.text, problem=f"the judge refuses: {said}")
             try:
-                value = ask.read(reply.text)
+                value = _read(ask, reply)
             except ValueError as error:
                 problem = _one_line(str(error))
             else:
@@ -275,10 +284,12 @@ class Desk:
                 messages = (*messages, *_to_correct(reply.text, problem))
             self.counts.asked_again += tries_left > 0
         self.counts.unreadable += 1
-        times = TRIES_AGAIN + 1
-        return Answer(
-            text=reply.text, problem=f"no answer could be read, asked {times} times: {problem}"
-        )
+        problem = f"no answer could be read, asked {TRIES_AGAIN + 1} times: {problem}"
+        kept = _is_kept(reply)
+        if kept:
+            key = self._cache.key(backend.identity, call, prompt_version)
+            self.unread.append(self._cache.path(key))
+        return Answer(text=reply.text, problem=problem, unanswered=not kept)
 
     # --- one request ----------------------------------------------------------------------------
 
@@ -326,7 +337,8 @@ class Desk:
             reply = await backend.reply(call)
             self.counts.tokens_read += reply.tokens_read
             self.counts.tokens_written += reply.tokens_written
-            self._cache.put(key, reply, identity=backend.identity, about=about)
+            if _is_kept(reply):
+                self._cache.put(key, reply, identity=backend.identity, about=about)
             return reply
 
     def _count_known(self) -> None:
@@ -387,7 +399,7 @@ def words_to_probabilities(
         words: Words of which the answer's first one should be.
 
     Returns:
-        By word; None where none of them is among the tokens.
+        By word; None where the answer is more likely to begin with none of them.
     """
     if not first_token or not words:
         return None
@@ -404,7 +416,32 @@ def words_to_probabilities(
             # Relative to the likeliest: very small ones do not all become 0.
             masses[meant[0]] += exp(log_probability - highest)
     total = sum(masses.values())
-    return {word: mass / total for word, mass in masses.items()} if total > 0 else None
+    # The rest is other words: what is left of a sentence's first one says nothing of its end.
+    if total * exp(highest) < _ENOUGH:
+        return None
+    return {word: mass / total for word, mass in masses.items()}
+
+
+def _read(ask: Ask, reply: Reply) -> Any:
+    if not reply.text.strip():
+        raise ValueError("the answer is empty")
+    value = ask.read(reply.text)
+    if ask.whole and reply.finish == "length":
+        raise ValueError("its end is missing")
+    return value
+
+
+def _manner(reply: Reply) -> tuple[str, str]:
+    """The model that says it has answered, and how it was asked: ``schema without seed``."""
+    without = reply.asked.get("without") or []
+    form = str(reply.asked.get("format", "text"))
+    how = f"{form} without {', '.join(map(str, without))}" if without else form
+    return reply.model, how
+
+
+def _is_kept(reply: Reply) -> bool:
+    # A server that has lost its way says nothing, and may do better another time.
+    return bool(reply.text.strip()) or reply.finish in _REFUSALS
 
 
 def _to_correct(text: str, problem: str) -> tuple[Message, Message]:

@@ -24,12 +24,14 @@ from aigve_cli.judges.question_sets import YesNoQuestion, parents_in_value
 from aigve_cli.judges.reading import json_in_text, numbered_lines, without_surrogates
 from aigve_cli.judges.task import Ask, Expected, JudgeTask, Talk
 from aigve_cli.judges.wording import (
+    LONGEST_TEXT,
     TEXT_SYSTEM,
     asks_to_tokens,
     list_schema,
     object_schema,
     prompt_as_data,
     quoted,
+    unanswered_to_json,
 )
 
 VERSION = "dsg-1"
@@ -51,7 +53,8 @@ class DsgQuestions(JudgeTask):
         (tuples,) = yield [_ask_for_tuples(caption)]
         found: dict[str, Any] = {"caption": caption, "questions": [], "notes": []}
         if tuples.value is None:
-            return found | {"problem": f"the prompt was not taken apart: {tuples.problem}"}
+            problem = f"the prompt was not taken apart: {tuples.problem}"
+            return found | {"problem": problem, **unanswered_to_json(tuples)}
         notes: list[str] = []
         statements = dict(list(tuples.value.items())[:MOST_QUESTIONS])
         if len(statements) < len(tuples.value):
@@ -62,7 +65,8 @@ class DsgQuestions(JudgeTask):
         ]
         for what, answer in (("questions", questions), ("dependencies", parents)):
             if answer.value is None:
-                return found | {"problem": f"no {what} could be made: {answer.problem}"}
+                problem = f"no {what} could be made: {answer.problem}"
+                return found | {"problem": problem, **unanswered_to_json(answer)}
         asked = [
             YesNoQuestion(
                 id_, questions.value[id_], parents.value.get(id_, ()), proposition
@@ -73,7 +77,8 @@ class DsgQuestions(JudgeTask):
         if not asked:
             return found | {"problem": "no statement of the prompt got a question"}
         if len(asked) < len(statements):
-            notes.append(f"{len(statements) - len(asked)} statements got no question")
+            lost = len(statements) - len(asked)
+            notes.append(f"{lost} statement{'s' * (lost != 1)} got no question")
         without = [id_ for id_ in statements if id_ not in parents.value]
         if without:
             notes.append(f"no dependencies were given for {_ids(without)}: taken for none")
@@ -152,6 +157,8 @@ def _by_id(text: str, list_name: str, value_name: str, read: Callable[[Any], _T]
 def _to_text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("a value is empty, or no text")
+    if len(value) > LONGEST_TEXT:
+        raise ValueError(f"a value is longer than {LONGEST_TEXT:,} characters")
     return value.strip()
 
 
@@ -209,6 +216,7 @@ def _ask(
         shown=False,
         schema=object_schema({list_name: list_schema(entry)}),
         max_tokens=2048,
+        whole=True,
     )
 
 

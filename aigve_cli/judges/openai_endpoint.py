@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from aigve_cli.errors import UsageError
+from aigve_cli.errors import AigveError, UsageError
 from aigve_cli.judges.backend import (
     Call,
     Clip,
@@ -36,6 +36,7 @@ from aigve_cli.judges.completions import (
     content_to_fault,
     to_line,
 )
+from aigve_cli.judges.http_client import SilenceError, is_silence, open_client, proxy_variable
 from aigve_cli.judges.manners import Feature, Manner, manners_with_less
 from aigve_cli.judges.reading import without_surrogates
 from aigve_cli.judges.show import clip_to_mp4, picture_to_jpeg
@@ -46,14 +47,27 @@ if TYPE_CHECKING:
 OPENAI = "https://api.openai.com/v1"
 _MOST_TRIES = 10
 _LOST_IN_A_ROW = 3
+_FAILED_FROM_THE_START = 8
+_FAILED_IN_A_ROW = 40
+"""So many requests without a reply end everything, where nothing or something was answered."""
+_LONGEST_TEXT = 200_000
+"""Characters of an answer: a judge that does not stop would fill results and disk."""
 _SHORTEST_SECRET = 8
 """A shorter key is a local server's placeholder, and may be a word of an answer."""
 _ABOUT_PARAMETERS = (400, 422, 501)
 _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached")
-_SENT_ANYWHERE = re.compile(
-    "accept|accept-encoding|authorization|connection|content-length|content-type|host"
-    "|idempotency-key|transfer-encoding|user-agent|x-stainless-.*"
+_NO_CONTENT = ("content_filter", "content_policy_violation")
+"""Codes with which a server refuses what is shown or asked, whatever the status."""
+_OF_ONE_REQUEST = (402, 403, 404)
+"""Of a server that has answered before, these need not be about all requests."""
+_NO_VIDEO = (415, 500)
+"""Beside those about parameters: how servers that know no videos answer one."""
+_OTHER_MODEL = (
+    r"pinned to .*requested|model not (found|exist)|(invalid|unknown|no such) model\W+{name}"
+    r"|{name}\W+is not a valid model"
+    r"|models?\W+{name}\W+((is|was|does|has) )?not (found|exist|loaded|available|served)"
 )
+"""How servers say with another status than 404 that they do not have the model."""
 
 
 def endpoint_key(url: str | None, variable: str = "AIGVE_JUDGE_KEY") -> str | None:
@@ -100,7 +114,7 @@ class OpenAIEndpoint:
         variable: Of the environment, with the key for an address that was given.
         max_retries: How often the library asks again after 429, 5xx and lost connections.
         connect_seconds: To connect.
-        read_seconds: Without a byte of a reply.
+        read_seconds: Without a byte of a reply; after that it is asked once more at most.
 
     Raises:
         UsageError: The address cannot be one, or holds a password.
@@ -133,6 +147,8 @@ class OpenAIEndpoint:
         self._proven: set[Feature] = set()
         self._reached = False
         self._lost = 0
+        self._answered = False
+        self._failed = 0
         # Encoded once for all questions about a picture, and forgotten with it.
         self._encoded: WeakKeyDictionary[Picture | Clip, str] = WeakKeyDictionary()
         self._encoding = asyncio.Lock()
@@ -140,7 +156,10 @@ class OpenAIEndpoint:
     @property
     def identity(self) -> Mapping[str, Any]:
         """Model and host; the key has no part in it."""
-        return {"backend": "openai", "model": self._model, "host": self._host}
+        facts = {"backend": "openai", "model": self._model, "host": self._host}
+        # Gateways tell models apart by it.
+        path = urlsplit(self._url).path.rstrip("/")
+        return facts if path in ("", "/v1") else {**facts, "path": path}
 
     def __repr__(self) -> str:
         return f"OpenAIEndpoint({self._model!r}, {self._url!r})"
@@ -149,10 +168,19 @@ class OpenAIEndpoint:
         """Ask once, with as much of what is wanted as the server takes.
 
         Raises:
-            UnreachableError: Nobody there, a refused key, an unknown model, no credit.
+            UnreachableError: Nobody there, a refused key, an unknown model, no credit, or nothing
+                but failures.
             NoReplyError: This request has failed; the message has the server's own words.
             SetupError: A clip could not be encoded.
         """
+        try:
+            reply = await self._reply(call)
+        except NoReplyError as error:
+            raise self._failure(error) from None
+        self._answered, self._failed = True, 0
+        return reply
+
+    async def _reply(self, call: Call) -> Reply:
         client = self._connect()
         if not self._reached and is_loopback(self._url):
             await self._knock()
@@ -210,18 +238,21 @@ class OpenAIEndpoint:
                 f"{self._variable} holds characters that no key has.",
                 hint="Was something else copied with it?",
             )
-        from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
+        from openai import AsyncOpenAI, Timeout
 
         connect, read = self._seconds
-        hooks: dict[str, list[Any]] = {"response": [_spare_vain_tries]}
-        if self._given:
-            hooks["request"] = [self._send_only_our_headers]
         client = AsyncOpenAI(
             api_key=self._key or "none",
             base_url=self._url,
             max_retries=self._max_retries,
             timeout=Timeout(read, connect=connect),
-            http_client=DefaultAsyncHttpxClient(event_hooks=hooks),
+            http_client=open_client(
+                self._url,
+                self._key or "none",
+                given=self._given,
+                loopback=is_loopback(self._url),
+                vain=_NO_CREDIT,
+            ),
         )
         self._client = client
         return client
@@ -236,15 +267,6 @@ class OpenAIEndpoint:
         except OSError as error:
             raise self._nobody(error.strerror or type(error).__name__) from None
         writer.close()
-
-    async def _send_only_our_headers(self, request: Any) -> None:
-        # The library adds what the environment holds for OpenAI: names of an organisation and a
-        # project, and any header. None of it is for another host.
-        for name in list(request.headers):
-            if not _SENT_ANYWHERE.fullmatch(name.lower()):
-                del request.headers[name]
-        if "authorization" in request.headers:
-            request.headers["authorization"] = f"Bearer {self._key or 'none'}"
 
     # --- what is sent ---------------------------------------------------------------------------
 
@@ -290,7 +312,11 @@ class OpenAIEndpoint:
         except APIStatusError as error:
             self._found()
             fault = content_to_fault(error.response.content, self._key)
-            raise await self._status_error(client, error.status_code, fault) from None
+            if any(code in _NO_CONTENT for code in fault.codes):
+                return Reply(fault.words, "content_filter", asked=manner.facts(call))
+            raise await self._status_error(client, call, error.status_code, fault) from None
+        except SilenceError:
+            raise self._silence() from None
         except APIConnectionError as error:
             raise self._connection_error(error) from None
         except OpenAIError as error:
@@ -298,38 +324,76 @@ class OpenAIEndpoint:
         self._found()
         return self._content_to_reply(content, call, manner)
 
-    async def _status_error(self, client: AsyncOpenAI, status: int, fault: Fault) -> Exception:
+    async def _status_error(
+        self, client: AsyncOpenAI, call: Call, status: int, fault: Fault
+    ) -> Exception:
         said = f"{self._host} answers {status}: {fault.words}"
-        if any(code in _NO_CREDIT for code in fault.codes) or status == 402:
+        no_credit = any(code in _NO_CREDIT for code in fault.codes)
+        other_model = "model_not_found" in fault.codes or self._is_other(status, fault)
+        if self._answered and status in _OF_ONE_REQUEST and not (no_credit or other_model):
+            # Gateways say so of one input: too dear, moderated, of no use to any of their models.
+            return NoReplyError(said)
+        if no_credit or status == 402:
             return UnreachableError(
                 f"No credit is left: {said}",
                 hint="All answers so far are kept: run the same command again to go on.",
             )
-        if status == 404 or "model_not_found" in fault.codes:
+        if status == 404 or other_model:
             return UnreachableError(
                 f"There is no model '{self._model}' for us: {said}",
                 hint=await self._nearest_models(client),
             )
         if status in (401, 403):
             name = self._variable
+            hint = (
+                f"Its value in the environment is the key that {self._host} is sent."
+                if self._key
+                else f"Put its key into the environment as {name}."
+            )
             return UnreachableError(
-                f"{name} is not set: {said}" if not self._key else f"{name} is refused: {said}",
-                hint=f"Its value in the environment is the key that {self._host} is sent.",
+                f"{name} is {'refused' if self._key else 'not set'}: {said}",
+                hint=f"{hint}{self._proxy_hint()}",
             )
         if status in _ABOUT_PARAMETERS:
             return _RefusalError(status, fault)
-        return NoReplyError(said)
+        return NoReplyError(f"{said}{_advice(call, fault) if status in _NO_VIDEO else ''}")
+
+    def _is_other(self, status: int, fault: Fault) -> bool:
+        named = _OTHER_MODEL.replace("{name}", re.escape(self._model.lower()))
+        return status in _ABOUT_PARAMETERS and re.search(named, fault.complaint) is not None
+
+    def _failure(self, error: NoReplyError) -> AigveError:
+        """The error of one request, or that of all."""
+        self._failed += 1
+        if self._failed < (_FAILED_IN_A_ROW if self._answered else _FAILED_FROM_THE_START):
+            return error
+        in_a_row = f"{self._failed} requests in a row have failed, the last: {error.message}"
+        if self._answered:
+            return UnreachableError(
+                f"Something has gone wrong with the judge at {self._url}: {in_a_row}",
+                hint="Its own log may say more. All answers so far are kept: run the same command "
+                "again to go on.",
+            )
+        return UnreachableError(
+            f"The judge at {self._url} answers nothing: {in_a_row}",
+            hint="Its own log may say more. Does the model take pictures, so many and so large? "
+            f"--judge-concurrency 1 asks one thing at a time.{self._proxy_hint()}",
+        )
+
+    def _silence(self) -> AigveError:
+        said = f"{self._host} has not answered within {self._seconds[1]:g} s"
+        if self._reached:
+            return NoReplyError(said)
+        return UnreachableError(
+            said,
+            hint="Is the model still being loaded, or is it too slow for so much? "
+            f"--judge-concurrency 1 asks one thing at a time.{self._proxy_hint()}",
+        )
 
     def _connection_error(self, error: APIConnectionError) -> Exception:
-        from openai import APITimeoutError
-
         cause = error.__cause__
-        if isinstance(error, APITimeoutError) and type(cause).__name__ != "ConnectTimeout":
-            seconds = self._seconds[1]
-            times = self._max_retries + 1
-            return NoReplyError(
-                f"{self._host} has not answered within {seconds:g} s, {times} times"
-            )
+        if cause is not None and is_silence(cause):
+            return self._silence()
         reason = self._line(str(cause or error) or type(cause).__name__)
         if not self._reached:
             return self._nobody(reason)
@@ -342,12 +406,18 @@ class OpenAIEndpoint:
         return NoReplyError(f"The connection to {self._host} failed: {reason}")
 
     def _nobody(self, reason: str) -> UnreachableError:
-        return UnreachableError(
-            f"No judge answers at {self._url}: {reason}",
-            hint="Is the server running? --judge-url names its address, which usually ends in /v1."
+        hint = (
+            "Is the server running? --judge-url names its address, which usually ends in /v1."
             if self._given
-            else "Is this machine online? --judge-url names the address of another server.",
+            else "Is this machine online? --judge-url names the address of another server."
         )
+        return UnreachableError(
+            f"No judge answers at {self._url}: {reason}", hint=f"{hint}{self._proxy_hint()}"
+        )
+
+    def _proxy_hint(self) -> str:
+        name = None if is_loopback(self._url) else proxy_variable(self._url)
+        return f" It is asked through the proxy that {name} names." if name else ""
 
     def _found(self) -> None:
         self._reached, self._lost = True, 0
@@ -373,13 +443,18 @@ class OpenAIEndpoint:
         except ValueError as error:
             words = content_to_fault(content, self._key).words
             raise NoReplyError(f"{self._host} sends {error}: {words}") from None
+        asked = manner.facts(call)
+        text = self._without_key(said.text)
+        if len(text) > _LONGEST_TEXT:
+            text, asked = text[:_LONGEST_TEXT], {**asked, "cut_to": _LONGEST_TEXT}
         return Reply(
-            self._without_key(said.text),
+            text,
             self._without_key(said.finish),
             said.first_token if call.first_token else None,
             said.tokens_read,
             said.tokens_written,
-            manner.facts(call),
+            asked,
+            self._without_key(said.model),
         )
 
     def _line(self, words: str) -> str:
@@ -401,16 +476,6 @@ def _advice(call: Call, fault: Fault) -> str:
     return ""
 
 
-async def _spare_vain_tries(response: Any) -> None:
-    # The library would try again for long: it sees the status alone.
-    if response.status_code == 501:
-        response.headers["x-should-retry"] = "false"
-    elif response.status_code == 429:
-        await response.aread()
-        if any(code.encode() in response.content for code in _NO_CREDIT):
-            response.headers["x-should-retry"] = "false"
-
-
 def url_to_host(url: str) -> str:
     """Host and port of an address.
 
@@ -425,7 +490,7 @@ def url_to_host(url: str) -> str:
         good = False
     if not good or "@" in parts.netloc or parts.query or parts.fragment:
         # The address itself is not said where it may hold a password.
-        shown = f" '{url}'" if "@" not in url else ""
+        shown = f" '{url}'" if not {"@", "?", "#"} & set(url) else ""
         raise UsageError(
             f"The judge's address{shown} must be like http://127.0.0.1:8000/v1, without a "
             "password, '?' or '#'.",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from aigve_cli.judges.reading import plain
+from aigve_cli.judges.reading import choice_keys, plain, without_punctuation
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,13 @@ class QuestionSet:
     id: str = ""
     """The caption's name in a published file."""
 
+    entry: Mapping[str, Any] | None = field(default=None, compare=False)
+    """As it stands in a file of ours, with what people have added."""
+
     def to_json(self) -> dict[str, Any]:
-        """As it stands in a file of ours."""
+        """For a file of ours."""
+        if self.entry is not None:
+            return dict(self.entry)
         return {
             "caption": self.caption,
             "questions": [question.to_json() for question in self.questions],
@@ -90,18 +95,21 @@ def choice_question(fields: Mapping[str, Any], *, most: int | None = None) -> Ch
     if not isinstance(choices, list) or not all(_is_text(choice) for choice in choices):
         raise ValueError("its choices are not a list of texts")
     texts = tuple(str(choice).strip() for choice in choices)
-    by_words = {plain(text): text for text in texts}
+    by_words = dict(zip(choice_keys(texts), texts, strict=True))
     if len(by_words) != len(texts) or not all(texts):
         raise ValueError("two of its choices are alike, or one is empty")
     if len(texts) < 2 or (most is not None and len(texts) > most):
-        raise ValueError(f"it has {len(texts)} choices")
+        raise ValueError(f"it has {len(texts)} choice{'s' * (len(texts) != 1)}")
     answer = fields.get("answer")
-    if not _is_text(answer) or plain(str(answer)) not in by_words:
+    meant = str(answer).strip() if _is_text(answer) else ""
+    if meant not in texts:
+        meant = by_words.get(plain(meant), by_words.get(without_punctuation(meant), ""))
+    if not meant:
         raise ValueError("its answer is not among its choices")
     return ChoiceQuestion(
         question.strip(),
         texts,
-        by_words[plain(str(answer))],
+        meant,
         str(fields.get("element") or ""),
         str(fields.get("element_type") or "other"),
     )

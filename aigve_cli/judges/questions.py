@@ -86,7 +86,7 @@ def write_questions(
     judge: Mapping[str, Any],
     prompt_version: str,
 ) -> None:
-    """Write a question file whole or not at all.
+    """Write a question file whole or not at all, and the folders that it needs.
 
     Args:
         path: The file.
@@ -111,9 +111,10 @@ def write_questions(
         "sets": list(sets),
     }
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, document)
     except OSError as error:
-        raise SetupError(f"Cannot write {path}: {error.strerror}.") from error
+        raise SetupError(f"Cannot write '{path}': {error.strerror or error}.") from error
 
 
 def read_questions(path: Path, metric: str) -> Questions:
@@ -221,7 +222,9 @@ def _our_set(
     ids = [question.id for question in questions if isinstance(question, YesNoQuestion)]
     if len(set(ids)) != len(ids):
         raise UsageError(f"{_KIND} '{path}', {place}: two questions have the same id.")
-    return QuestionSet(caption, tuple(questions))
+    listed = fields.get("notes")
+    notes = [note for note in listed if isinstance(note, str)] if isinstance(listed, list) else []
+    return QuestionSet(caption, tuple(questions), tuple(notes), entry=fields)
 
 
 def _published_tifa(entries: Sequence[Any], path: Path) -> list[QuestionSet]:

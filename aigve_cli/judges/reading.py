@@ -18,14 +18,39 @@ from aigve_cli.judges.relaxed_json import refuse_constant, relaxed_value
 _THINKING = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 # Each try may read to the end of the text: their number bounds the time that hostile text costs.
 _TRIES = 64
-_SCORE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:/\s*10(?:\.0)?)?", re.ASCII)
+_SCORE = re.compile(
+    r"(?:(?:(?:the|my)\s+)?(?:(?:final|overall)\s+)?(?:score|rating)[\s:=*_]*(?:is[\s:*_]*)?)?"
+    r"([0-9]+(?:\.[0-9]+)?)\s*(?:(?:/|(?:out\s+)?of\b)\s*10(?:\.0)?)?",
+    re.IGNORECASE | re.ASCII,
+)
 _TEN = 10
 _LABEL = re.compile(r"[*_\s]*(?:\(([a-h])\)|([a-h])(?:[).:]|[*_]*\Z))", re.IGNORECASE | re.ASCII)
-_NEGATION = re.compile(r"\b(?:not|never|neither|nor|none|cannot|without)\b|n['’]t\b", re.IGNORECASE)
+_NEGATION = re.compile(
+    r"\b(?:no(?!\s+(?:more|less|fewer)\b)|not|never|neither|nor|none|cannot|without|but)\b|n['’]t\b",
+    re.IGNORECASE,
+)
 _YES_OR_NO = re.compile(
     r"[\W_]*(?:(?:the\s+|my\s+)?(?:final\s+)?answer(?:\s+is)?[\W_]*)?(yes|no)(?![^\W_])"
-    r"(?!\s*/|\s+or\b|\s+(?:idea|clue|way|opinion)\b)",
+    r"(?!\s*/|\s+or\b|[\s,*_]*(?:and\b|&)[\s*_]*(?:yes|no)\b)",
     re.IGNORECASE,
+)
+# "No image was shown" says nothing of what was asked, and "no doubt" the contrary of no.
+_BEHIND_NO = re.compile(
+    r"[\s*_]*(?:\Z|[^\w\s]|(?:there|it|its|it['’]s|the|this|that|these|those|they|he|she|i|we|none|"
+    r"not|neither|because|since|as|only)\b)",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
+# What makes more than one number, or another one, of the number that stands beside it.
+_BEFORE_A_NUMBER = (
+    r"(?:\b(?:more|less|fewer|greater|higher|lower|larger|smaller|other)\sthan"
+    r"|\bat\s(?:least|most)|\bup\sto"
+    r"|\b(?:over|under|above|below|about|around|almost|nearly|approximately|roughly|between)"
+    r"|\bbetween\s\S+\sand|[0-9]\s?(?:-|–|to)|[<>≤≥~≈])\s?(?:the\s)?"
+)
+_BEHIND_A_NUMBER = (
+    r"(?:\s?\+|\s(?:or|and)\s(?:more|less|fewer|so|above|below|over|under|up)\b"
+    r"|\s?(?:-|–|to)\s?[0-9])"
 )
 _LINE = re.compile(r"[\s\-*]*(\|\s*)?(?:output\s*:\s*)?([0-9]{1,4})\s*\|\s*(\S.*)", re.IGNORECASE)
 
@@ -78,11 +103,13 @@ def json_in_text(text: str) -> Any:
         for start in islice(re.finditer(r"\{", part), _TRIES):
             with suppress(ValueError, RecursionError):
                 return _clean(relaxed_value(part, start.start()))
-    raise ValueError("no complete JSON object was found")
+    raise ValueError("no complete JSON object was found" if spoken else "the answer is empty")
 
 
 def scores_in_text(text: str, count: int) -> Scores:
     """``count`` scores from 0 to 10, of ``{"score": [...], "reasoning": ...}`` or alone.
+
+    An object of so many scores, in their order, is taken for their list.
 
     Raises:
         ValueError: They cannot be read, are too many or too few, or out of range.
@@ -91,7 +118,7 @@ def scores_in_text(text: str, count: int) -> Scores:
         found = json_in_text(text)
     except ValueError:
         found = without_thinking(text)
-        if "{" in found:
+        if "{" in found or not found:
             raise
     reasoning: Any = ""
     if isinstance(found, Mapping):
@@ -99,16 +126,19 @@ def scores_in_text(text: str, count: int) -> Scores:
         if "score" not in fields:
             raise ValueError('the JSON object has no "score"')
         found, reasoning = fields["score"], fields.get("reasoning") or ""
+    if isinstance(found, Mapping):
+        found = list(found.values())
     numbers = found if isinstance(found, list) else [found]
     if len(numbers) != count:
-        raise ValueError(f'"score" must hold {count} numbers and holds {len(numbers)}')
+        many = f"{count} number" if count == 1 else f"{count} numbers"
+        raise ValueError(f'"score" must hold {many} and holds {len(numbers)}')
     if not isinstance(reasoning, str):
         reasoning = json.dumps(reasoning, ensure_ascii=False)
     return Scores(tuple(_to_score(number) for number in numbers), reasoning)
 
 
 def answer_in_text(text: str) -> str:
-    """The answer itself: that of ``{"answer": ...}``, or all that is said.
+    """The answer itself: that of ``{"answer": ...}``, be it a list of one, or all that is said.
 
     Raises:
         ValueError: There is nothing, or a JSON object without an answer.
@@ -120,6 +150,8 @@ def answer_in_text(text: str) -> str:
     if isinstance(found, Mapping):
         fields = {str(key).strip().casefold(): value for key, value in found.items()}
         found = fields.get("answer", fields.get("choice"))
+        if isinstance(found, list) and len(found) == 1:
+            (found,) = found
         if isinstance(found, bool) or not isinstance(found, str | int | float):
             raise ValueError('the JSON object has no "answer" that is a text')
     spoken = str(found) if isinstance(found, str | int | float) else without_thinking(text)
@@ -136,7 +168,9 @@ def yes_or_no(text: str) -> str:
     """
     spoken = answer_in_text(text)
     if found := _YES_OR_NO.match(spoken):
-        return found[1].lower()
+        word = found[1].lower()
+        if word == "yes" or _BEHIND_NO.match(spoken, found.end()):
+            return word
     raise ValueError(f"{_short(spoken)} does not begin with yes or no")
 
 
@@ -145,23 +179,32 @@ def choice_in_text(text: str, choices: Sequence[str]) -> str:
 
     Args:
         text: The answer.
-        choices: Of which no two are :func:`plain` alike.
+        choices: Of which no two have the same :func:`choice_keys`.
 
     Raises:
-        ValueError: None is named, or several are.
+        ValueError: None is named, or several are, or a number is named only to compare with it:
+            ``more than 3``.
     """
     if text in choices:
         return text
     spoken = answer_in_text(text)
-    by_words = {plain(choice): choice for choice in choices}
-    if plain(spoken) in by_words:
-        return by_words[plain(spoken)]
+    keys = choice_keys(choices)
+    by_words = dict(zip(keys, choices, strict=True))
+    own = without_punctuation(spoken)
+    own = own if own in by_words else plain(spoken)
+    if choice := by_words.get(own):
+        if spoken.casefold() != choice.strip().casefold():
+            _refuse_comparison(spoken, choice)
+        return choice
     if set(by_words) == {"yes", "no"}:
         return by_words[yes_or_no(spoken)]
-    if label := _LABEL.match(spoken):
+    letters = {word for key in keys for word in key.split() if len(word) == 1}
+    label = _LABEL.match(spoken)
+    if label and (label[1] or label[2]).lower() not in letters:
         return _labelled_choice(spoken, label, choices, by_words)
     named = _named_choices(spoken, by_words)
     if len(named) == 1 and not _NEGATION.search(spoken):
+        _refuse_comparison(spoken, named[0])
         return named[0]
     number = words_to_number(spoken) if _says_a_number_alone(spoken) else None
     if str(number) in by_words:
@@ -187,6 +230,20 @@ def numbered_lines(text: str) -> dict[int, str]:
     return lines
 
 
+def choice_keys(choices: Sequence[str]) -> list[str]:
+    """What choices are compared by: plain words, or all their signs where words are alike.
+
+    ``C`` and ``C++``, or ``5`` and ``-5``, differ by what :func:`plain` takes away.
+    """
+    words = list(map(plain, choices))
+    return words if len(set(words)) == len(words) else list(map(without_punctuation, choices))
+
+
+def without_punctuation(text: str) -> str:
+    """As :func:`plain`, with the signs around it that are no punctuation: ``C++``, ``-5``."""
+    return " ".join(text.casefold().split()).strip(_PUNCTUATION)
+
+
 def plain(text: str) -> str:
     """A text for comparison: small letters, single spaces, no punctuation around it."""
     first, last = 0, len(text)
@@ -197,6 +254,7 @@ def plain(text: str) -> str:
     return " ".join((text[first:last] or text).casefold().split())
 
 
+_PUNCTUATION = " .,;:!?\"'`()[]*_"
 _NUMBERS = dict(
     zero=0, one=1, two=2, three=3, four=4, five=5, six=6, seven=7, eight=8, nine=9, ten=10,
     eleven=11, twelve=12, thirteen=13, fourteen=14, fifteen=15, sixteen=16, seventeen=17,
@@ -204,13 +262,21 @@ _NUMBERS = dict(
     eighty=80, ninety=90,
 )  # fmt: skip
 _POWERS = {"thousand": 1_000, "million": 1_000_000}
+_NUMBER_WORD = f"(?:{'|'.join((*_NUMBERS, 'hundred', *_POWERS))})"
+_NUMBER_RUN = re.compile(rf"\b{_NUMBER_WORD}(?:(?:[\s-]+|\s+and\s+){_NUMBER_WORD})*\b")
 
 
 def words_to_number(text: str) -> int | None:
-    """The number that a text says in English words; None without any: ``twenty-two cats`` is 22."""
+    """The number that a text says in English words: ``twenty-two cats`` is 22.
+
+    None without any, and of several: ``one or two``.
+    """
+    runs = _NUMBER_RUN.findall(text.casefold())
+    if len(runs) != 1:
+        return None
     total = current = 0
     found = False
-    for word in re.findall(r"[a-z]+", text.casefold()):
+    for word in re.findall(r"[a-z]+", runs[0]):
         if word in _NUMBERS:
             current += _NUMBERS[word]
         elif word == "hundred":
@@ -249,14 +315,16 @@ def _clean(value: Any) -> Any:
 
 def _to_score(value: Any) -> float:
     number = value
-    if isinstance(value, str) and (found := _SCORE.fullmatch(value.strip())):
+    if isinstance(value, str) and (
+        found := _SCORE.fullmatch(value.strip().strip("*_").rstrip("."))
+    ):
         number = float(found[1])
     # Written so that NaN is refused as well.
     if isinstance(number, bool | str) or not isinstance(number, int | float):
         raise ValueError(f"{_short(value)} is not a number from 0 to 10")
     if not 0 <= number <= _TEN:
         raise ValueError(f"{_short(value)} is not from 0 to 10")
-    return float(number)
+    return float(number) + 0.0  # a zero has no sign
 
 
 def _labelled_choice(
@@ -270,6 +338,7 @@ def _labelled_choice(
     named = _named_choices(rest, by_words)
     if any(choice != choices[index] for choice in named):
         raise ValueError(f"{_short(spoken)} names one choice by letter and another by words")
+    _refuse_comparison(rest, choices[index])
     return choices[index]
 
 
@@ -280,6 +349,19 @@ def _named_choices(spoken: str, by_words: Mapping[str, str]) -> list[str]:
     whole = re.compile(rf"(?<!\w)(?<!\d[.,])(?:{pattern})(?!\w)(?![.,]\d)")
     found = dict.fromkeys(whole.findall(" ".join(spoken.casefold().split())))
     return [by_words[words] for words in found]
+
+
+def _refuse_comparison(spoken: str, choice: str) -> None:
+    """Refuse an answer that says another number than the choice, which it only begins from."""
+    words = plain(choice)
+    if not (_NUMBER.fullmatch(words) or (words.isalpha() and _says_a_number_alone(words))):
+        return
+    number = re.escape(words)
+    compared = re.compile(
+        rf"{_BEFORE_A_NUMBER}{number}(?!\w)|(?<!\w){number}{_BEHIND_A_NUMBER}", re.ASCII
+    )
+    if found := compared.search(" ".join(spoken.casefold().split())):
+        raise ValueError(f"'{found[0].strip()}' is not one number")
 
 
 def _short(value: Any) -> str:

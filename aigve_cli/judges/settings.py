@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,6 +163,14 @@ class Judges:
     """Which model is asked about texts alone."""
 
     @property
+    def answered(self) -> list[dict[str, Any]]:
+        """Which models have answered by their own name, how they were asked, and how often."""
+        return [
+            {"model": model, "asked": how, "answers": count}
+            for (model, how), count in sorted(self.desk.heard.items())
+        ]
+
+    @property
     def digest(self) -> str:
         """One sha256 for who answers: scores of other judges are no scores of these."""
         facts = json.dumps([self.shown, self.text], sort_keys=True)
@@ -175,6 +183,19 @@ def counts_to_text(counts: Counts) -> str:
         f"Judge: {counts.requests:,} requests with {counts.images:,} pictures, "
         f"{counts.cached:,} answers known, {counts.tokens_read:,} tokens read and "
         f"{counts.tokens_written:,} written, {counts.unreadable} answers without a reading."
+    )
+
+
+def unread_to_text(files: Sequence[Path]) -> str:
+    """How to ask again what nobody could read; empty where all was read."""
+    if not files:
+        return ""
+    many, more = f"{len(files)} questions have", " and the like"
+    if len(files) == 1:
+        many, more = "1 question has", ""
+    return (
+        f"{many} no answer that could be read. What was said is kept, and not asked for again: for "
+        f"that delete {files[0]}{more}, or give another --judge-cache."
     )
 
 

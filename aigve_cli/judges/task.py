@@ -34,6 +34,8 @@ class Ask:
     words: tuple[str, ...] = ()
     """Words of which the answer's first one should be; their probabilities are wanted."""
     max_tokens: int = 1024
+    whole: bool = False
+    """Whether an answer that was cut off is of no use, though its beginning can be read: a list."""
 
 
 @dataclass(frozen=True)

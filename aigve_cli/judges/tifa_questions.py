@@ -26,18 +26,22 @@ from aigve_cli.judges.reading import (
 from aigve_cli.judges.task import Answer, Ask, Expected, JudgeTask, Record, Talk
 from aigve_cli.judges.tifa_prompt import EXAMPLES, INSTRUCTIONS, KINDS, REPLY
 from aigve_cli.judges.wording import (
+    LONGEST_TEXT,
     TEXT_SYSTEM,
     asks_to_tokens,
+    cut_text,
     list_schema,
     listed,
     object_schema,
     prompt_as_data,
     quoted,
+    unanswered_to_json,
 )
 
 VERSION = "tifa-1"
 _MERGED = "animal/human"
 MOST_QUESTIONS = 40
+_MOST_ENTRIES = 400
 _MOST_CHOICES = 8
 _FREE_FORM = 0.6
 TYPICAL_QUESTIONS = 8
@@ -82,7 +86,8 @@ class TifaQuestions(JudgeTask):
         (answer,) = yield [_ask_for_questions(caption)]
         found: dict[str, Any] = {"caption": caption, "questions": [], "dropped": []}
         if answer.value is None:
-            return found | {"problem": f"no questions could be made: {answer.problem}"}
+            problem = f"no questions could be made: {answer.problem}"
+            return found | {"problem": problem, **unanswered_to_json(answer)}
         questions, dropped = _without_repeats(answer.value)
         if self.filter != "off":
             questions, checked = yield from _check_against(caption, questions)
@@ -115,11 +120,14 @@ def questions_in_text(text: str) -> Generated:
     try:
         found = json_in_text(text)
     except ValueError:
-        if "{" in without_thinking(text):
+        spoken = without_thinking(text)
+        if "{" in spoken or not spoken:
             raise
-        entries = list(_blocks(without_thinking(text)))
+        entries = list(_blocks(spoken))
     else:
         entries = list(_entries(found))
+    if len(entries) > _MOST_ENTRIES:
+        raise ValueError(f"there are {len(entries)} questions: {MOST_QUESTIONS} are enough")
     questions: list[ChoiceQuestion] = []
     dropped: list[Record] = []
     for entry in entries:
@@ -128,6 +136,7 @@ def questions_in_text(text: str) -> Generated:
             if len(questions) == MOST_QUESTIONS:
                 raise ValueError(f"there are more than {MOST_QUESTIONS}")
             question = choice_question({**entry, "element_type": kind}, most=_MOST_CHOICES)
+            _refuse_long(question.element, question.question, *question.choices)
         except ValueError as error:
             dropped.append(_dropped(entry.get("question"), str(error)))
         else:
@@ -197,11 +206,11 @@ def _check_against(
         unread = [answer for answer in (picked, said) if answer and answer.value is None]
         if unread:
             entry = _dropped(question.question, f"not checked: {unread[0].problem}")
-            dropped.append({**entry, "unchecked": True})
+            dropped.append({**entry, "unchecked": True, **unanswered_to_json(*unread)})
         elif passes_filter(question, picked.value, said.value if said else None):
             kept.append(question)
         else:
-            others = [quoted(str(answer.value)) for answer in (picked, said) if answer]
+            others = [quoted(cut_text(str(answer.value))) for answer in (picked, said) if answer]
             why = f"the prompt alone gives {' and '.join(others)}"
             dropped.append(_dropped(question.question, why))
     return kept, dropped
@@ -216,6 +225,7 @@ def _ask_for_questions(caption: str) -> Ask:
         shown=False,
         schema=_SCHEMA,
         max_tokens=3072,
+        whole=True,
     )
 
 
@@ -292,9 +302,15 @@ def _merged_kind(kind: Any) -> str:
     if name in ("animal", "human", _MERGED):
         return _MERGED
     if name not in KINDS:
-        raise ValueError(f"its type {quoted(str(kind))} is not one of {', '.join(KINDS)}")
+        kind = quoted(cut_text(str(kind)))
+        raise ValueError(f"its type {kind} is not one of {', '.join(KINDS)}")
     return name
 
 
+def _refuse_long(*texts: str) -> None:
+    if any(len(text) > LONGEST_TEXT for text in texts):
+        raise ValueError(f"a text of it is longer than {LONGEST_TEXT:,} characters")
+
+
 def _dropped(question: Any, why: str) -> dict[str, Any]:
-    return {"question": str(question or ""), "why": why}
+    return {"question": cut_text(str(question or "")), "why": why}

@@ -1,4 +1,4 @@
-"""What the questions of all judged metrics share: texts as data, and schemas.
+"""What the tasks of all judged metrics share: texts as data, schemas, what is kept of an answer.
 
 A text of a user or of another model goes into a question as a JSON string: whatever signs it has,
 it ends where it ends.
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aigve_cli.judges.reading import without_surrogates
-from aigve_cli.judges.task import Ask
+from aigve_cli.judges.task import Answer, Ask
 
 # The same for all: a server that keeps what it has read then reads the frames of a video once.
 SYSTEM = (
@@ -22,6 +22,8 @@ SYSTEM = (
     "seen."
 )
 TEXT_SYSTEM = "You work with texts, exactly as you are told, and reply with nothing else."
+LONGEST_TEXT = 4000
+"""Characters that a record keeps of one text of a judge."""
 _LINE_ENDS = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 
@@ -58,6 +60,21 @@ def object_schema(properties: Mapping[str, Any]) -> dict[str, Any]:
 def list_schema(items: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON schema of a list."""
     return {"type": "array", "items": dict(items)}
+
+
+def cut_text(text: str) -> str:
+    """A judge's text as a record keeps it: an answer of megabytes would stand in every result."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
+
+
+def problem_to_json(answer: Answer) -> dict[str, Any]:
+    """Why an answer has no value, and what was said; as a part of a record."""
+    return {"problem": answer.problem, "said": cut_text(answer.text), **unanswered_to_json(answer)}
+
+
+def unanswered_to_json(*answers: Answer) -> dict[str, Any]:
+    """For a record beside a problem: whether somebody else might answer another time."""
+    return {"unanswered": True} if any(answer.unanswered for answer in answers) else {}
 
 
 def asks_to_tokens(asks: Sequence[Ask], *, answer: int) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aigve_cli.contract import (
     SHOWN,
@@ -44,9 +45,13 @@ SIZE = Option(
     "size", 512, "Frames are shrunk until their longer side has so many pixels.", minimum=32
 )
 OPTIONS = (SHOW, FRAMES, SIZE)
-_LEFT_OUT = "left out: "
-_TOLD_ELSEWHERE = ("caption", "notes", "problem")
+ANSWERS_READ, BY_WORDS = "answers read", "answers without a probability"
+"""Counts in the details of scores by probability."""
 _ASKED, _UNANSWERED = "questions asked", "questions without an answer"
+_COUNTS = (_ASKED, _UNANSWERED, ANSWERS_READ, BY_WORDS)
+_LEFT_OUT = "left out: "
+_NOT_TOLD = "the judge does not tell their probability"
+_TOLD_ELSEWHERE = ("caption", "notes", "problem", "unanswered")
 
 
 def questions_option(metric: str) -> Option:
@@ -95,25 +100,51 @@ def record_details(record: Record) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key not in _TOLD_ELSEWHERE}
 
 
-def missing_answers(
-    asked: int, problems: Sequence[str]
-) -> tuple[dict[str, int], tuple[str, ...], str | None]:
-    """Details, notes and the reason, if there is one, of questions without an answer.
+class Missing(NamedTuple):
+    """What has no answer of all that was to be asked about a video or a frame."""
 
-    They are left out, never counted as wrong; where they are more than half of all questions,
+    counts: dict[str, int]
+    """For the details: of questions, and of those without an answer."""
+    problem: str
+    """Why the first of them has none; empty if all have one."""
+    reason: str | None
+    """Why there is no score."""
+    provisional: bool
+    """Somebody might answer another time."""
+
+
+def missing_answers(record: Record) -> Missing:
+    """Questions without an answer are left out, never counted as wrong.
+
+    Those that could not be checked are among them. Where they are more than half of all questions,
     there is no score.
+    """
+    lost = _without_answer(record)
+    # What was dropped for its own faults was never to be asked.
+    unchecked = sum("unchecked" in entry for entry in lost)
+    counts = {_ASKED: len(record["questions"]) + unchecked, _UNANSWERED: len(lost)}
+    problem = _first_problem(lost)
+    reason = record.get("problem")
+    if reason is None and 2 * len(lost) > counts[_ASKED]:
+        reason = _questions_lost(counts, problem)
+    provisional = any("unanswered" in entry for entry in (record, *lost))
+    return Missing(counts, problem, reason, provisional)
+
+
+def counted_notes(counts: Mapping[str, Any], problem: str = "") -> tuple[str, ...]:
+    """The notes on counts: those of a run are made anew from sums, since notes do not add up.
 
     Args:
-        asked: The number of all questions.
-        problems: Why there is no answer, one a question that has none.
+        counts: Of a video or a run; also a score's details.
+        problem: Why the first question without an answer has none.
     """
-    details = {_ASKED: asked, _UNANSWERED: len(problems)}
-    if not problems:
-        return details, (), None
-    what = f"{len(problems)} of {asked} questions have no answer: {problems[0]}"
-    if 2 * len(problems) > asked:
-        return details, (), what
-    return details, (f"{_LEFT_OUT}{what}",), None
+    notes: tuple[str, ...] = ()
+    if counts.get(_UNANSWERED):
+        notes += (f"{_LEFT_OUT}{_questions_lost(counts, problem)}",)
+    if counts.get(BY_WORDS):
+        answers = f"{counts[BY_WORDS]} of {counts[ANSWERS_READ]} answers"
+        notes += (f"{answers} count 0 or 1: {_NOT_TOLD}",)
+    return notes
 
 
 def frame_scores_to_score(scores: Sequence[Score], curve: str) -> Score:
@@ -124,23 +155,54 @@ def frame_scores_to_score(scores: Sequence[Score], curve: str) -> Score:
         curve: The value whose numbers by frame are the curve.
     """
     read = [score for score in scores if score.reason is None]
-    details: dict[str, Any] = {"frames": [_frame_details(score) for score in scores]}
-    for name in (_ASKED, _UNANSWERED):
-        if any(name in score.details for score in scores):
-            details[name] = sum(score.details.get(name, 0) for score in scores)
+    counts = _summed_counts(scores)
+    details = {"frames": [_frame_details(score) for score in scores], **counts}
     reasons = [score.reason for score in scores if score.reason is not None]
-    notes = _frame_notes(scores)
+    lost = [entry for score in scores for entry in _without_answer(score.details)]
+    notes = (*counted_notes(counts, _first_problem(lost)), *_frame_notes(scores))
+    provisional = any(score.provisional for score in scores)
     if reasons:
-        what = f"{len(reasons)} of {len(scores)} frames have no score: {reasons[0]}"
+        what = f"{_frames_lost(len(reasons), len(scores))}: {reasons[0]}"
         if 2 * len(reasons) > len(scores):
-            return Score(details=details, reason=what)
+            return Score(details=details, reason=what, provisional=provisional)
         notes = (f"{_LEFT_OUT}{what}", *notes)
     values = {
         name: math.fsum(score.values[name] for score in read) / len(read) for name in read[0].values
     }
     # A curve with gaps would lie about the time of what follows.
     line = {} if reasons else {"frame": [score.values[curve] for score in read]}
-    return Score(values=values, curve=line, details=details, notes=notes)
+    return Score(values=values, curve=line, details=details, notes=notes, provisional=provisional)
+
+
+def _without_answer(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The questions without an answer or a check, of a record or of a score's details."""
+    unchecked = [entry for entry in facts.get("dropped", ()) if "unchecked" in entry]
+    return unchecked + [entry for entry in facts.get("questions", ()) if "problem" in entry]
+
+
+def _first_problem(lost: Sequence[Mapping[str, Any]]) -> str:
+    return str(lost[0].get("problem") or lost[0]["why"]) if lost else ""
+
+
+def _questions_lost(counts: Mapping[str, Any], problem: str) -> str:
+    what = f"{counts[_UNANSWERED]} of {counts[_ASKED]} questions have no answer"
+    return f"{what}: {problem}" if problem else what
+
+
+def _frames_lost(lost: int, frames: int) -> str:
+    return f"{lost} of {frames} frames have no score"
+
+
+def _summed_counts(scores: Sequence[Score]) -> dict[str, int]:
+    return {
+        name: sum(score.details.get(name, 0) for score in scores)
+        for name in _COUNTS
+        if any(name in score.details for score in scores)
+    }
+
+
+def _is_counted(note: str) -> bool:
+    return note.startswith(_LEFT_OUT) or note.endswith(_NOT_TOLD)
 
 
 def _frame_details(score: Score) -> dict[str, Any]:
@@ -150,13 +212,10 @@ def _frame_details(score: Score) -> dict[str, Any]:
 
 def _frame_notes(scores: Sequence[Score]) -> tuple[str, ...]:
     """What was noted of all frames, and of how many what was not noted of all."""
-    counts: dict[str, int] = {}
-    for score in scores:
-        for note in score.notes:
-            counts[note] = counts.get(note, 0) + 1
+    noted = Counter(note for score in scores for note in score.notes if not _is_counted(note))
     return tuple(
         note if count == len(scores) else f"{count} of {len(scores)} frames: {note}"
-        for note, count in counts.items()
+        for note, count in noted.items()
     )
 
 
@@ -193,12 +252,10 @@ class JudgedMetric(Metric):
         return frame_scores_to_score(scores, self.card.values[0].name)
 
     def summarise(self, scores: Sequence[Score]) -> Score:
-        """The mean over videos, and how many questions were left out."""
+        """The mean over videos, and how many frames and questions were left out."""
         mean = scores_to_mean(scores)
-        asked, lost = (
-            sum(score.details.get(name, 0) for score in scores) for name in (_ASKED, _UNANSWERED)
-        )
-        notes = tuple(note for note in mean.notes if not note.startswith(_LEFT_OUT))
-        if lost:
-            notes += (f"{_LEFT_OUT}{lost} of {asked} questions have no answer",)
-        return replace(mean, notes=notes)
+        notes = tuple(note for note in mean.notes if not _is_counted(note))
+        frames = [frame for score in scores for frame in score.details.get("frames", ())]
+        if lost := sum("reason" in frame for frame in frames):
+            notes += (f"{_LEFT_OUT}{_frames_lost(lost, len(frames))}",)
+        return replace(mean, notes=(*notes, *counted_notes(_summed_counts(scores))))

@@ -11,7 +11,7 @@ from aigve_cli.contract import Card, Option, OptionValue, Score, Value
 from aigve_cli.judges.dsg_questions import TYPICAL_QUESTIONS, VERSION, DsgQuestions
 from aigve_cli.judges.reading import yes_or_no
 from aigve_cli.judges.task import Answer, Ask, Expected, JudgeTask, Record, Talk
-from aigve_cli.judges.wording import SYSTEM, asks_to_tokens, quoted
+from aigve_cli.judges.wording import SYSTEM, asks_to_tokens, problem_to_json, quoted
 from aigve_cli.metrics import _judged
 
 _HALF = 0.5
@@ -101,29 +101,29 @@ class Dsg(_judged.JudgedMetric):
     def record_to_score(self, record: Record, options: Mapping[str, OptionValue]) -> Score:
         """The mean of the answers, with dependencies and without."""
         questions = record["questions"]
-        problems = [question["problem"] for question in questions if "problem" in question]
-        counts, notes, reason = _judged.missing_answers(len(questions), problems)
-        details = {**_judged.record_details(record), **counts}
-        reason = record.get("problem") or reason
-        if not questions and not reason:
-            reason = "there is no question about this prompt"
+        missing = _judged.missing_answers(record)
+        counts = missing.counts
+        reason = missing.reason or (None if questions else "there is no question about this prompt")
         if reason:
-            return Score(details=details, reason=reason)
-        answers = questions_to_answers(questions, by_probability=options["answers"] != "words")
+            details = {**_judged.record_details(record), **counts}
+            return Score(details=details, reason=reason, provisional=missing.provisional)
+        by_probability = options["answers"] != "words"
+        answers = questions_to_answers(questions, by_probability=by_probability)
+        if by_probability:
+            counts |= {
+                _judged.ANSWERS_READ: len(answers.scores),
+                _judged.BY_WORDS: answers.by_words,
+            }
         parents = {question["id"]: question["parents"] for question in questions}
-        notes += _unknown_parents(parents)
-        if answers.by_words:
-            notes += (
-                f"{answers.by_words} of {len(answers.scores)} answers count 0 or 1: the judge "
-                "does not tell their probability",
-            )
+        notes = (*_judged.counted_notes(counts, missing.problem), *_unknown_parents(parents))
         return Score(
             values={
                 "dsg": mean_score(zero_dependents(answers.scores, parents)),
                 "dsg-without-dependencies": mean_score(answers.scores),
             },
-            details=details,
+            details={**_judged.record_details(record), **counts},
             notes=(*notes, *record.get("notes", ())),
+            provisional=missing.provisional,
         )
 
 
@@ -199,7 +199,6 @@ def _answer_to_json(answer: Answer) -> dict[str, Any]:
         return {
             "answered": None,
             "probability_of_yes": probability,
-            "problem": answer.problem,
-            "said": answer.text,
+            **problem_to_json(answer),
         }
     return {"answered": answer.value, "probability_of_yes": probability}

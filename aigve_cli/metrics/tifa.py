@@ -20,7 +20,14 @@ from aigve_cli.judges.question_sets import ChoiceQuestion, choice_question
 from aigve_cli.judges.reading import choice_in_text
 from aigve_cli.judges.task import Ask, Expected, JudgeTask, Record, Talk
 from aigve_cli.judges.tifa_questions import TYPICAL, TYPICAL_QUESTIONS, VERSION, TifaQuestions
-from aigve_cli.judges.wording import SYSTEM, asks_to_tokens, listed, object_schema, quoted
+from aigve_cli.judges.wording import (
+    SYSTEM,
+    asks_to_tokens,
+    listed,
+    object_schema,
+    problem_to_json,
+    quoted,
+)
 from aigve_cli.metrics import _judged
 
 _KINDS = "kinds"
@@ -49,10 +56,8 @@ class TifaTask(JudgeTask):
         answers = (yield asks) if asks else ()
         asked: list[dict[str, Any]] = []
         for question, answer in zip(questions, answers, strict=True):
-            unread = {"problem": answer.problem, "said": answer.text}
-            asked.append(
-                {**question, "answered": answer.value, **(unread if answer.value is None else {})}
-            )
+            unread = problem_to_json(answer) if answer.value is None else {}
+            asked.append({**question, "answered": answer.value, **unread})
         return {"prompt_version": self.prompt_version, **found, "questions": asked}
 
     def expected(self, prompt: str | None) -> Expected:
@@ -107,25 +112,22 @@ class Tifa(_judged.JudgedMetric):
 
     def record_to_score(self, record: Record, options: Mapping[str, OptionValue]) -> Score:
         """The share of right answers."""
-        questions = record["questions"]
-        unchecked = [entry for entry in record.get("dropped", ()) if entry.get("unchecked")]
-        answered = [question for question in questions if question["answered"] is not None]
-        problems = [entry["why"] for entry in unchecked]
-        problems += [question["problem"] for question in questions if "problem" in question]
-        counts, notes, reason = _judged.missing_answers(len(questions) + len(unchecked), problems)
-        details = {**_judged.record_details(record), **counts}
-        if "problem" in record:
-            return Score(details=details, reason=record["problem"])
+        answered = [each for each in record["questions"] if each["answered"] is not None]
+        missing = _judged.missing_answers(record)
+        details = {**_judged.record_details(record), **missing.counts}
+        reason = missing.reason or (None if answered else _why_none(record))
         if reason:
-            return Score(details=details, reason=reason)
-        if not answered:
-            return Score(details=details, reason=_why_none(record))
+            return Score(details=details, reason=reason, provisional=missing.provisional)
         kinds = _kinds_of(answered)
         right = sum(map(_is_right, answered))
         return Score(
             values={"tifa": right / len(answered)},
             details={_KINDS: kinds, **details},
-            notes=(*notes, *record.get("notes", ())),
+            notes=(
+                *_judged.counted_notes(missing.counts, missing.problem),
+                *record.get("notes", ()),
+            ),
+            provisional=missing.provisional,
         )
 
     def score(
@@ -175,7 +177,9 @@ def _is_right(question: Mapping[str, Any]) -> bool:
 def _why_none(record: Record) -> str:
     dropped = record.get("dropped", ())
     if dropped:
-        return f"no question is left: {len(dropped)} were dropped, such as {_described(dropped[0])}"
+        were = "was" if len(dropped) == 1 else "were"
+        example = _described(dropped[0])
+        return f"no question is left: {len(dropped)} {were} dropped, such as {example}"
     return "there is no question about this prompt"
 
 

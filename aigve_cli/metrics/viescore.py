@@ -14,8 +14,10 @@ from aigve_cli.judges.task import Answer, Ask, Expected, JudgeTask, Record, Talk
 from aigve_cli.judges.wording import (
     SYSTEM,
     asks_to_tokens,
+    cut_text,
     list_schema,
     object_schema,
+    problem_to_json,
     prompt_as_data,
 )
 from aigve_cli.metrics import _judged
@@ -85,7 +87,8 @@ class VieScore(_judged.JudgedMetric):
             if "problem" in record[name]
         ]
         if problems:
-            return Score(details=details, reason="; ".join(problems))
+            provisional = any("unanswered" in record[name] for name in _PARTS)
+            return Score(details=details, reason="; ".join(problems), provisional=provisional)
         return Score(
             values=ratings_to_values(record["semantic"]["score"], record["quality"]["score"]),
             details=details,
@@ -139,5 +142,5 @@ def _ask(part: str, text: str, count: int) -> Ask:
 
 def _answer_to_json(answer: Answer) -> dict[str, Any]:
     if answer.value is None:
-        return {"problem": answer.problem, "said": answer.text}
-    return {"score": list(answer.value.scores), "reasoning": answer.value.reasoning}
+        return problem_to_json(answer)
+    return {"score": list(answer.value.scores), "reasoning": cut_text(answer.value.reasoning)}

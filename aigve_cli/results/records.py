@@ -169,6 +169,8 @@ def _said_of_judges(planned: PlannedMetric, judges: Judges | None) -> list[str]:
     notes = [f"judge {shown['model']}"]
     if dict(judges.text) != dict(shown):
         notes.append(f"texts {judges.text['model']}")
+    if any("temperature" in how["asked"] for how in judges.answered):
+        notes.append("the judge takes no temperature: another run may be answered otherwise")
     return notes
 
 
@@ -260,6 +262,7 @@ def _judge_facts(planned: PlannedMetric, judges: Judges | None) -> dict[str, Any
         "text": dict(judges.text),
         "frames": ", ".join(sorted(set(map(_shown_how, asked)))),
         "prompt_versions": sorted({task.prompt_version for task in tasks}),
+        "answered": judges.answered,
     }
 
 

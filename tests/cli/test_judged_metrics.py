@@ -128,6 +128,10 @@ def test_a_number_says_who_gave_it(
     who = {"backend": "openai", "model": "scripted", "host": host}
     assert record["judge"]["shown"] == record["judge"]["text"] == who
     assert record["judge"]["prompt_versions"] == ["dsg-1"]
+    # Choices and lists are held to a schema; yes and no are words, for their probabilities.
+    answered = {how["asked"]: how["answers"] for how in record["judge"]["answered"]}
+    assert {how["model"] for how in record["judge"]["answered"]} == {"scripted"}
+    assert answered == {"schema": CLIPS * (REQUESTS_A_CLIP - 3), "text": CLIPS * 3}
     assert "one request" in record["judge"]["frames"]
     assert record["weights"] == "judge"
     (look,) = record["inputs"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -75,7 +77,7 @@ def test_what_people_mended_is_kept_and_only_the_rest_is_asked(
     out.write_text(json.dumps(document), encoding="utf-8")
     again = questions(endpoint.url, "--metric", "dsg", "--prompts", prompt_file, "-o", out)
     assert again.code == 0, again.stderr
-    assert "1 prompts are in" in again.stderr
+    assert f"1 of 2 prompts is in {out} already, kept as it is." in again.stderr
     sets = json.loads(out.read_text(encoding="utf-8"))["sets"]
     assert [each["caption"] for each in sets] == list(PROMPTS)
     assert sets[0]["questions"] == document["sets"][0]["questions"]
@@ -85,6 +87,146 @@ def test_what_people_mended_is_kept_and_only_the_rest_is_asked(
         "http://127.0.0.1:9/v1", "--metric", "dsg", "--prompts", prompt_file, "-o", out
     )
     assert third.code == 0, third.stderr
+    assert f"2 of 2 prompts are in {out} already, kept as they are." in third.stderr
+
+
+def test_of_what_the_file_has_only_the_asked_for_is_counted(
+    questions: Any, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    out = tmp_path / "q.json"
+    for n, prompt in enumerate(PROMPTS):
+        done = questions(endpoint.url, "--metric", "dsg", "--prompt", prompt, "-o", out)
+        assert done.code == 0, done.stderr
+        assert " already" not in done.stderr
+        assert (f"What {out} has about other prompts is kept" in done.stderr) is (n == 1)
+        assert "1 prompt, about 3 requests" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("p.csv", "prompt\na red ball\n"),
+        ("p.json", '["a red ball", "a red ball"]'),
+        ("p.jsonl", '{"prompt": "a red ball"}\n'),
+    ],
+)
+def test_prompts_need_no_videos(
+    questions: Any, endpoint: Endpoint, tmp_path: Path, name: str, content: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    out = tmp_path / "q.json"
+    done = questions(endpoint.url, "--metric", "dsg", "--prompts", tmp_path / name, "-o", out)
+    assert done.code == 0, done.stderr
+    (kept,) = json.loads(out.read_text(encoding="utf-8"))["sets"]
+    assert kept["caption"] == "a red ball"
+
+
+def test_half_a_character_costs_one_prompt(
+    questions: Any, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    prompts, out = tmp_path / "p.json", tmp_path / "q.json"
+    prompts.write_text(json.dumps(["a cat \ud83d", PROMPTS[0]]), encoding="ascii")
+    note = "1 prompt is not valid Unicode (half a character) and left out, such as 'a cat \ufffd'."
+    done = questions(endpoint.url, "--metric", "dsg", "--prompts", prompts, "-o", out)
+    assert done.code == 0, done.stderr
+    assert note in done.stderr
+    assert [s["caption"] for s in json.loads(out.read_text("utf-8"))["sets"]] == [PROMPTS[0]]
+    prompts.write_text(json.dumps(["a cat \ud83d"]), encoding="ascii")
+    done = questions(endpoint.url, "--metric", "dsg", "--prompts", prompts, "-o", tmp_path / "2")
+    assert done.code == 2
+    assert note in " ".join(done.message.split())
+
+
+def test_where_nothing_can_be_written_nobody_is_asked(
+    questions: Any, endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    given = ["--metric", "dsg", "--prompt", PROMPTS[0]]
+    for out, code, words in (
+        ("-", 2, "--output - is no file"),
+        (tmp_path, 2, "is a folder"),
+        (tmp_path / "pipe", 2, "is no file"),
+        (tmp_path / "file" / "q.json", 4, "Cannot write"),
+        (tmp_path / "no" / ("q" * 300), 4, "Cannot write"),
+    ):
+        for more in ([], ["--dry-run"]):
+            done = questions(endpoint.url, *given, "-o", out, *more)
+            assert (done.code, done.stdout) == (code, ""), (out, done.stderr)
+            assert words in done.message
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    # Whoever runs this may be allowed to write everywhere.
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, *mode: path != locked and access(path, *mode))
+    for out in (locked / "q.json", locked / "new" / "q.json"):
+        done = questions(endpoint.url, *given, "-o", out)
+        assert done.code == 4
+        assert f"'{locked}' cannot be written to" in done.message
+    assert endpoint.asked == []
+
+
+def test_folders_of_the_file_are_made_once_there_is_something_to_write(
+    questions: Any, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "folder" / "q.json"
+    given = ["--metric", "dsg", "--prompt", PROMPTS[0], "-o", out]
+    assert questions(endpoint.url, *given, "--dry-run").code == 0
+    assert questions(NOBODY, *given).code == 4
+    assert not (tmp_path / "new").exists()
+    done = questions(endpoint.url, *given)
+    assert (done.code, done.stdout) == (0, f"{out}\n"), done.stderr
+    assert json.loads(out.read_text(encoding="utf-8"))["sets"]
+
+
+def test_equal_reasons_are_said_once(questions: Any, tmp_path: Path) -> None:
+    prompts = tmp_path / "p.json"
+    prompts.write_text(json.dumps([f"prompt {n}" for n in range(58)]))
+    given = ["--metric", "dsg", "--prompts", prompts]
+    with scripted_endpoint("What is it?") as endpoint:
+        done = questions(endpoint.url, *given, "-o", tmp_path / "q.json")
+    assert done.code == 1
+    (line,) = (line for line in done.stderr.splitlines() if "No questions about" in line)
+    assert "No questions about 58 prompts, first: 'prompt 0': " in line
+    assert "no complete JSON object" in line
+
+
+def test_reasons_fill_ten_lines_at_most(questions: Any, tmp_path: Path) -> None:
+    prompts = tmp_path / "p.json"
+
+    def answer(request: dict[str, Any]) -> Told:
+        (n,) = re.findall(r'as a JSON string: "prompt (\d+)"', str(request["messages"]))
+        id_ = 1 + int(n) // 2
+        return f"{id_} | a\n{id_} | b"
+
+    for number, lines in ((20, 10), (58, 10)):
+        prompts.write_text(json.dumps([f"prompt {n}" for n in range(number)]))
+        with scripted_endpoint(answer) as endpoint:
+            given = ["--metric", "dsg", "--prompts", prompts, "-o", tmp_path / "q.json"]
+            done = questions(endpoint.url, *given)
+        assert done.code == 1
+        said = [line for line in done.stderr.splitlines() if "No questions about" in line]
+        assert len(said) == lines
+        assert "about 2 prompts, first: 'prompt 0': " in said[0]
+        assert ("about 40 more prompts, for other reasons" in said[-1]) is (number == 58)
+
+
+def test_questions_that_nobody_checked_are_not_written(
+    questions: Any, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    """What a file has is not asked for again: without their check they would be gone for good."""
+    out = tmp_path / "q.json"
+    given = ["--metric", "tifa", "--prompt", PROMPTS[0], "-o", out]
+    done = questions(endpoint.url, *given, "--max-requests", 2)
+    assert (done.code, done.stdout) == (1, ""), done.stderr
+    assert "of its questions w" in done.stderr
+    assert "not checked: not asked: --max-requests 2 is reached" in done.stderr
+    assert not out.exists()
+    done = questions(endpoint.url, *given)
+    assert done.code == 0, done.stderr
+    (kept,) = json.loads(out.read_text(encoding="utf-8"))["sets"]
+    assert len(kept["questions"]) == 2
+    assert endpoint.count == TWO_EACH["tifa"] // 2
 
 
 def test_files_of_others_are_not_written_over(
@@ -143,7 +285,7 @@ def test_a_dry_run_asks_nothing(
     given = ["--metric", "dsg", "--prompts", prompt_file, "-o", out, "--dry-run"]
     done = questions(endpoint.url, *given)
     assert done.code == 0
-    assert "2 prompts, at most 6 requests to openai:scripted" in done.stderr
+    assert "2 prompts, about 6 requests to openai:scripted" in done.stderr
     assert endpoint.asked == []
     assert not out.exists()
 
@@ -217,3 +359,27 @@ def test_a_prompt_that_the_file_does_not_have_has_a_reason(
     assert main(["compute", *map(str, given)]) == 1
     reason = Finished(1, "", "", tmp_path / "out").record("dsg")["reason"]
     assert f"'{out}' has no questions about this prompt" in reason
+
+
+def test_what_people_added_to_a_file_stays_in_it(
+    questions: Any, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    out = tmp_path / "q.json"
+    given = ["--metric", "dsg", "-o", out, "--prompt"]
+    assert questions(endpoint.url, *given, PROMPTS[0]).code == 0
+    document = json.loads(out.read_text(encoding="utf-8"))
+    document["sets"][0] |= {"reviewed_by": "us", "notes": ["mended"]}
+    out.write_text(json.dumps(document), encoding="utf-8")
+    assert questions(endpoint.url, *given, PROMPTS[1]).code == 0
+    first = json.loads(out.read_text(encoding="utf-8"))["sets"][0]
+    assert first == document["sets"][0]
+
+
+def test_a_file_that_cannot_be_completed_is_partial(
+    questions: Any, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    out = tmp_path / "q.json"
+    given = ["--metric", "dsg", "-o", out, "--prompt"]
+    assert questions(endpoint.url, *given, PROMPTS[0]).code == 0
+    done = questions(endpoint.url, *given, "a prompt that the script does not know")
+    assert (done.code, done.stdout) == (3, f"{out}\n")

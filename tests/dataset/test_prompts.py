@@ -3,7 +3,12 @@ import json
 import pytest
 
 from aigve_cli.dataset.pairing import Suffixes
-from aigve_cli.dataset.prompts import NamedPrompt, match_prompts, name_to_prompt
+from aigve_cli.dataset.prompts import (
+    NamedPrompt,
+    match_prompts,
+    name_to_prompt,
+    read_prompt_texts,
+)
 from aigve_cli.dataset.samples import load_dataset
 from aigve_cli.errors import UsageError
 
@@ -47,6 +52,7 @@ def test_every_kind_of_file(folder, name, text):
     prompts, dataset = load(folder, text, name)
     assert prompts == ["A, a", "B"]
     assert dataset.prompt_dir == str(folder.parent / name)
+    assert read_prompt_texts(folder.parent / name) == ["A, a", "B"]
 
 
 def test_unmatched_prompts_and_videos_are_counted(folder):
@@ -80,6 +86,48 @@ def test_order_of_plain_lines_is_announced(folder):
 def test_wrong_files_say_what_and_where(folder, name, text, message):
     with pytest.raises(UsageError) as error:
         load(folder, text, name)
+    assert message in error.value.message
+
+
+ALONE = [
+    ("p.csv", 'prompt\n"A, a"\nB\n'),
+    ("p.csv", 'id,Caption\n1,"A, a"\n2,B\n3,\n'),
+    ("p.tsv", "prompt_gt\tlength\nA, a\t3\nB\t4\n"),
+    ("p.json", json.dumps(["A, a", " ", "B"])),
+    ("p.json", json.dumps([{"prompt": "A, a"}, {"text": "B"}, {"prompt": None}])),
+    ("p.json", json.dumps({"data_list": [{"prompt_gt": "A, a"}, {"prompt_gt": "B"}]})),
+    ("p.jsonl", '{"prompt": "A, a"}\n"B"\n'),
+]
+
+
+@pytest.mark.parametrize(("name", "text"), ALONE)
+def test_prompts_without_videos(folder, name, text):
+    path = folder.parent / name
+    path.write_text(text, encoding="utf-8")
+    assert read_prompt_texts(path) == ["A, a", "B"]
+    # Where there are videos, it must be said whose they are.
+    with pytest.raises(UsageError, match="no video is named"):
+        load_dataset(input_dir=folder, prompts=path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("p.json", '["a", 7]', "entry 2: neither a text nor an object"),
+        ("p.jsonl", '"a"\n[]', "line 2: neither a text nor an object"),
+        ("p.csv", "a red car\na dog\n", "has no prompt"),
+        ("p.csv", "prompt\na, b\n", "line 2: 2 cells"),
+        ("p.json", "[]", "has no prompt"),
+        ("p.json", '[{"video": "a.mp4"}]', "has no prompt"),
+        ("p.json", "7", "neither a list"),
+        ("p.txt", "\n", "has no prompt"),
+    ],
+)
+def test_files_without_prompts_that_can_be_read(tmp_path, name, text, message):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError) as error:
+        read_prompt_texts(path)
     assert message in error.value.message
 
 

@@ -104,6 +104,7 @@ class Questions(JudgeTask):
             "values": [answer.value for answer in answers],
             "problems": [answer.problem for answer in answers],
             "texts": [answer.text for answer in answers],
+            "unanswered": [answer.unanswered for answer in answers],
             "probabilities": [answer.probabilities for answer in answers],
         }
 

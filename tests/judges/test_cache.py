@@ -188,6 +188,9 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, shape: str) ->
         with pytest.raises(SetupError) as caught:
             attempt()
         assert str(folder) in caught.value.message
+        # The nearest way out first.
+        hint = str(caught.value.hint)
+        assert 0 <= hint.find("--judge-cache") < hint.find("AIGVE_CACHE_DIR")
     assert cache.get(key) is None
 
 

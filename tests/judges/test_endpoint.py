@@ -24,6 +24,7 @@ from aigve_cli.judges.backend import (
     Reply,
     UnreachableError,
 )
+from aigve_cli.judges.http_client import proxy_variable
 from aigve_cli.judges.openai_endpoint import OpenAIEndpoint, endpoint_key
 from tests.judges.desk_kit import (
     KEY,
@@ -54,7 +55,9 @@ from tests.judges.scripted_endpoint import (
 def _no_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_CUSTOM_HEADERS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
 
 
 def in_turn(*told: Told) -> Callable[[Request], Told]:
@@ -89,7 +92,11 @@ def test_a_question_is_sent_as_the_protocol_says() -> None:
     with scripted_endpoint("4") as server:
         reply = reply_to(quick_endpoint(server.url), call)
     assert reply == Reply(
-        "4", tokens_read=11, tokens_written=3, asked={"format": "schema", "without": []}
+        "4",
+        tokens_read=11,
+        tokens_written=3,
+        asked={"format": "schema", "without": []},
+        model="scripted",
     )
     (request,) = server.requests
     assert request == {
@@ -383,8 +390,9 @@ def test_a_refused_key_is_named_by_its_variable(
         with pytest.raises(UnreachableError, match="AIGVE_JUDGE_KEY is refused") as caught:
             reply_to(quick_endpoint(server.url), text_call())
         assert "bad key ***" in caught.value.message
-        with pytest.raises(UnreachableError, match="AIGVE_JUDGE_KEY is not set"):
+        with pytest.raises(UnreachableError, match="AIGVE_JUDGE_KEY is not set") as caught:
             reply_to(quick_endpoint(server.url, None), text_call())
+        assert caught.value.hint == "Put its key into the environment as AIGVE_JUDGE_KEY."
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         with pytest.raises(UnreachableError, match="OPENAI_API_KEY is refused"):
             reply_to(OpenAIEndpoint("m", None, KEY), text_call())
@@ -407,6 +415,47 @@ def test_an_unknown_model_is_named_with_the_nearest(listed: list[str] | None, hi
     assert hint in str(caught.value.hint)
 
 
+PINNED = {"detail": "Server is pinned to 'other/model'; requested 'scripted'."}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        (400, {}, PINNED),
+        refused(400, "model 'scripted' not found", code="1"),
+        refused(400, "The model `Scripted` does not exist."),
+        refused(400, "Invalid model: scripted"),
+        refused(400, "scripted is not a valid model ID"),
+        refused(422, "Model Not Exist"),
+    ],
+)
+def test_an_unknown_model_may_be_a_bad_request(told: Told) -> None:
+    with scripted_endpoint(lambda _: told) as server:
+        server.models = ["other/model"]
+        with pytest.raises(UnreachableError, match="no model 'scripted'") as caught:
+            reply_to(quick_endpoint(server.url), text_call())
+        assert server.count == 1
+    assert caught.value.hint == "It offers other/model."
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "model scripted: logprobs are not available",
+        "seed is not found among the parameters of model scripted",
+        "the model 'scripted' does not support temperature",
+    ],
+)
+def test_a_bad_request_that_names_the_model_may_be_about_a_parameter(words: str) -> None:
+    def answer(request: Request) -> Told:
+        name = next(name for name in ("logprobs", "seed", "temperature") if name in words)
+        return refused(400, words) if name in request else "3"
+
+    with scripted_endpoint(answer) as server:
+        call = text_call(first_token=True)
+        assert reply_to(quick_endpoint(server.url), call).text == "3"
+
+
 def test_a_wrong_path_is_explained() -> None:
     with scripted_endpoint("ok") as server:
         endpoint = quick_endpoint(server.url.removesuffix("/v1"))
@@ -415,18 +464,96 @@ def test_a_wrong_path_is_explained() -> None:
     assert "/v1" in str(caught.value.hint)
 
 
-def test_a_slow_answer_is_given_up() -> None:
+@pytest.mark.parametrize("answered_before", [False, True])
+def test_a_silent_server_is_asked_once_more(answered_before: bool) -> None:
+    """Where it has never said anything it is none; else it costs one request."""
     goes_on = threading.Event()
 
+    def answer(request: Request) -> Told:
+        if question_of(request) == "silence":
+            goes_on.wait(WAIT)
+        return "3"
+
+    calls = [text_call("first")] * answered_before + [text_call("silence")]
+    with scripted_endpoint(answer) as server:
+        endpoint = quick_endpoint(server.url, max_retries=4, read_seconds=0.1)
+        error = replies(endpoint, *calls, together=False)[-1]
+        goes_on.set()
+        assert server.count == len(calls) + 1
+    assert type(error) is (NoReplyError if answered_before else UnreachableError)
+    assert "has not answered within 0.1 s" in error.message
+    if not answered_before:
+        assert "--judge-concurrency" in error.hint
+
+
+def test_silence_after_a_passing_fault_is_not_tried_again() -> None:
+    goes_on = threading.Event()
+    left: list[Told] = [at_once(503, "in a moment"), "3"]
+
     def answer(_: Request) -> Told:
+        if left:
+            return left.pop()
         goes_on.wait(WAIT)
         return "late"
 
     with scripted_endpoint(answer) as server:
-        endpoint = quick_endpoint(server.url, max_retries=0, read_seconds=0.1)
-        with pytest.raises(NoReplyError, match=r"has not answered within 0\.1 s"):
-            reply_to(endpoint, text_call())
+        endpoint = quick_endpoint(server.url, max_retries=4, read_seconds=0.1)
+        _, error = replies(endpoint, text_call(), text_call(), together=False)
         goes_on.set()
+        assert server.count == 3
+    assert isinstance(error, NoReplyError)
+    assert "has not answered" in error.message
+
+
+FAILURES: tuple[Told, ...] = (
+    (500, {}, "out of memory"),
+    (200, {}, "<html>please log in"),
+    refused(400, "maximum context length is 4096 tokens"),
+    (429, {}, {"error": "slow down"}),
+    BreakOff(),
+    (413, {}, "too much"),
+    (200, {}, {"choices": []}),
+)
+
+
+def test_a_server_that_only_fails_is_no_judge() -> None:
+    last = refused(503, "asleep")
+    with scripted_endpoint(in_turn(*FAILURES, last, *FAILURES)) as server:
+        endpoint = quick_endpoint(server.url, max_retries=0)
+        *said, eighth, ninth = replies(endpoint, *[text_call()] * 9, together=False)
+    assert [type(error) for error in said] == [NoReplyError] * 7
+    for error in (eighth, ninth):
+        assert isinstance(error, UnreachableError)
+        assert "--judge-concurrency" in str(error.hint)
+    assert "8 requests in a row have failed, the last: 127.0.0.1" in eighth.message
+    assert eighth.message.endswith("answers 503: asleep")
+
+
+def test_a_judge_that_has_answered_may_fail_longer() -> None:
+    """Up to 40 requests in a row; one answer between them, and the count begins anew."""
+    fault = refused(500, "out of memory")
+    script = in_turn("1", *[fault] * 39, "2", *[fault] * 40)
+    with scripted_endpoint(script) as server:
+        endpoint = quick_endpoint(server.url, max_retries=0)
+        said = replies(endpoint, *[text_call()] * 81, together=False)
+    kinds = [Reply, *[NoReplyError] * 39, Reply, *[NoReplyError] * 39, UnreachableError]
+    assert [type(one) for one in said] == kinds
+    assert "40 requests in a row have failed" in said[-1].message
+    assert "out of memory" in said[-1].message
+    assert "All answers so far are kept" in said[-1].hint
+
+
+@pytest.mark.parametrize("code", ["content_filter", "content_policy_violation"])
+def test_what_is_refused_for_its_content_is_an_answer(code: str) -> None:
+    told = refused(400, f"Not this picture {KEY}.", code=code)
+    script = in_turn(*[told] * 9, *[refused(500, "busy")] * 9)
+    with scripted_endpoint(script) as server:
+        endpoint = quick_endpoint(server.url, max_retries=0)
+        said = replies(endpoint, *[text_call()] * 18, together=False)
+    asked = {"format": "text", "without": []}
+    assert said[:9] == [Reply("Not this picture ***.", "content_filter", asked=asked)] * 9
+    # The server is there, and knows the model.
+    assert [type(error) for error in said[9:]] == [NoReplyError] * 9
 
 
 HTML = "<html><body>Bad gateway, please\nlog in</body></html>"
@@ -486,6 +613,57 @@ def test_a_placeholder_for_a_key_does_not_change_answers() -> None:
         assert reply_to(quick_endpoint(server.url, "1"), text_call()).text == '{"score": 1}'
 
 
+# --- proxies ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:{}", "socks5://127.0.0.1:{}", "socks://x:{}"])
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "all_proxy"])
+def test_a_judge_on_this_machine_is_asked_directly(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, variable: str
+) -> None:
+    monkeypatch.setenv(variable, proxy.format(closed_port()))
+    with scripted_endpoint("3") as server:
+        for host in ("127.0.0.1", "localhost"):
+            url = server.url.replace("127.0.0.1", host)
+            assert reply_to(quick_endpoint(url, max_retries=0), text_call()).text == "3"
+
+
+def test_a_judge_elsewhere_is_asked_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted_endpoint("3") as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url.removesuffix("/v1"))
+        endpoint = quick_endpoint("http://judge.invalid/v1", max_retries=0)
+        replies(endpoint, text_call())
+    assert proxy.asked[0] == "POST http://judge.invalid/v1/chat/completions"
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "all_proxy"])
+def test_a_proxy_that_does_not_answer_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, f"http://me:geheim@127.0.0.1:{closed_port()}")
+    endpoint = quick_endpoint("http://judge.invalid/v1", max_retries=0)
+    with pytest.raises(UnreachableError, match=r"No judge answers at http://judge") as caught:
+        reply_to(endpoint, text_call())
+    assert f"through the proxy that {variable} names" in str(caught.value.hint)
+    assert "geheim" not in f"{caught.value.message}{caught.value.hint}"
+
+
+def test_only_the_proxy_that_is_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:2")
+    assert proxy_variable("https://judge.invalid/v1") == "HTTPS_PROXY"
+    assert proxy_variable("http://judge.invalid/v1") == "ALL_PROXY"
+    monkeypatch.setenv("NO_PROXY", "judge.invalid")
+    assert proxy_variable("http://judge.invalid/v1") is None
+
+
+def test_a_proxy_that_cannot_be_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks://me:geheim@127.0.0.1:1")
+    with pytest.raises(UnreachableError, match="The proxy of ALL_PROXY cannot be used") as caught:
+        reply_to(quick_endpoint("http://judge.invalid/v1"), text_call())
+    assert "geheim" not in f"{caught.value.message}{caught.value.hint}"
+
+
 # --- answers ----------------------------------------------------------------------------------
 
 
@@ -508,6 +686,19 @@ def test_what_is_said_is_handed_on(said: Said, text: str, finish: str) -> None:
     assert (reply.text, reply.finish) == (text, finish)
 
 
+@pytest.mark.parametrize(("length", "cut"), [(200_000, False), (10_000_000, True)])
+def test_an_endless_answer_is_cut(length: int, cut: bool) -> None:
+    with scripted_endpoint("é" * length) as server:
+        reply = reply_to(quick_endpoint(server.url), text_call())
+    assert reply.text == "é" * 200_000
+    assert reply.asked.get("cut_to") == (200_000 if cut else None)
+
+
+def test_a_cut_leaves_no_part_of_the_key() -> None:
+    with scripted_endpoint("x" * (200_000 - 10) + KEY) as server:
+        assert KEY[:8] not in reply_to(quick_endpoint(server.url), text_call()).text
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -523,7 +714,8 @@ def test_contents_of_other_forms(change: dict[str, Any], text: str) -> None:
     body["usage"] = None
     with scripted_endpoint(lambda _: (200, {}, body)) as server:
         reply = reply_to(quick_endpoint(server.url), text_call())
-    assert reply == Reply(text, asked={"format": "text", "without": []})
+    asked = {"format": "text", "without": []}
+    assert reply == Reply(text, asked=asked, model="scripted")
 
 
 def test_the_first_token_is_the_first_with_a_letter() -> None:
@@ -757,15 +949,22 @@ def test_another_call_may_find_out_first(
     assert [question_of(request) for request in server.requests].count("slow") == requests
 
 
-@pytest.mark.parametrize("words", ["unknown variant `video_url`", "Bad request"])
-def test_a_server_without_videos_is_told_of(words: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, "unknown variant `video_url`"),
+        *((status, "Bad request") for status in (400, 415, 422, 500, 501)),
+    ],
+)
+def test_a_server_without_videos_is_told_of(status: int, words: str) -> None:
     clip = Clip(tuple(np.zeros((16, 16, 3), np.uint8) for _ in range(2)), 2.0)
     call = Call((Message("user", (clip, "and?")),))
-    with scripted_endpoint(lambda _: refused(400, words)) as server:
-        (error,) = replies(quick_endpoint(server.url), call)
+    with scripted_endpoint(lambda _: at_once(status, words)) as server:
+        error, other = replies(quick_endpoint(server.url), call, text_call(), together=False)
     assert isinstance(error, NoReplyError)
     assert f"{words} (a server that takes no videos" in error.message
     assert "show=multi" in error.message
+    assert "show=multi" not in other.message
 
 
 def test_a_server_of_one_picture_is_told_of() -> None:
@@ -776,3 +975,41 @@ def test_a_server_of_one_picture_is_told_of() -> None:
         (error,) = replies(quick_endpoint(server.url), call)
     assert isinstance(error, NoReplyError)
     assert "show=grid" in error.message
+
+
+@pytest.mark.parametrize("status", [402, 403, 404])
+def test_what_a_gateway_says_of_one_input_costs_one_request(status: int) -> None:
+    def answer(request: Request) -> Told:
+        if question_of(request) == "too dear":
+            return refused(status, "not this input")
+        return "3"
+
+    with scripted_endpoint(answer) as server:
+        endpoint = quick_endpoint(server.url)
+        calls = [text_call("fine"), text_call("too dear"), text_call("fine again")]
+        said = replies(endpoint, *calls, together=False)
+    assert isinstance(said[1], NoReplyError)
+    assert "not this input" in said[1].message
+    assert [said[0].text, said[2].text] == ["3", "3"]
+
+
+def test_models_behind_one_host_are_told_apart_by_their_path() -> None:
+    one, other = (OpenAIEndpoint("m", f"http://h:1/{path}") for path in ("a/v1", "b/v1"))
+    assert one.identity != other.identity
+    usual = {"backend": "openai", "model": "m", "host": "h:1"}
+    assert OpenAIEndpoint("m", "http://h:1/v1").identity == usual
+
+
+def test_another_server_is_not_shown_what_this_one_was() -> None:
+    with scripted_endpoint("3") as other:
+        there = {"Location": f"{other.url}/chat/completions"}
+        with scripted_endpoint(lambda _: (307, there, "")) as server:
+            (said,) = replies(quick_endpoint(server.url), text_call())
+    assert isinstance(said, NoReplyError | UnreachableError)
+    assert other.asked == []
+
+
+def test_a_secret_in_an_address_is_not_repeated() -> None:
+    with pytest.raises(UsageError) as caught:
+        OpenAIEndpoint("m", "http://h/v1?api-key=SECRET")
+    assert "SECRET" not in f"{caught.value.message} {caught.value.hint}"

@@ -152,6 +152,95 @@ def test_what_cannot_be_checked_is_marked():
     assert dropped["why"].startswith("not checked: '?'")
 
 
+def test_a_check_that_nobody_made_may_be_made_another_time():
+    """Not so where what was said cannot be read."""
+    for said in (Answer(problem="gone", unanswered=True), "?"):
+        record, _ = talk(
+            TifaQuestions(),
+            PROMPT,
+            lambda ask, said=said: (
+                said_as(elements(WHICH)) if ask.about == "questions about the prompt" else said
+            ),
+        )
+        (dropped,) = record["dropped"]
+        assert dropped["unchecked"] is True
+        assert dropped.get("unanswered", False) is (said != "?")
+
+
+@pytest.mark.parametrize("task", [TifaQuestions(), DsgQuestions()])
+def test_questions_that_nobody_wrote_may_be_written_another_time(task):
+    for unanswered in (True, False):
+        answer = Answer(problem="gone", unanswered=unanswered)
+        record, _ = talk(task, PROMPT, lambda ask, answer=answer: answer)
+        assert record["problem"].endswith("gone")
+        assert record.get("unanswered", False) is unanswered
+
+
+@pytest.mark.parametrize("about", ["questions", "dependencies"])
+def test_half_of_dsgs_questions_may_be_written_another_time(about):
+    answers = DSG_ANSWERS | {about: Answer(problem="gone", unanswered=True)}
+    record, _ = talk(DsgQuestions(), PROMPT, lambda ask: answers[ask.about])
+    assert record["unanswered"] is True
+
+
+HUGE = "long " * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        elements(as_json("is it?"), as_json(HUGE)),
+        elements(as_json("is it?"), as_json("which?", (HUGE, "b"), "b")),
+        elements(as_json("is it?"), as_json(HUGE, ("a",), "a")),
+        {
+            "elements": [
+                *elements(as_json("is it?"))["elements"],
+                {"element": HUGE, "type": "animal", "questions": [as_json("was it?")]},
+                {"element": "dog", "type": HUGE, "questions": [as_json("will it?")]},
+            ]
+        },
+    ],
+)
+def test_huge_texts_of_a_judge_are_not_kept(written):
+    def say(ask):
+        if ask.about == "questions about the prompt":
+            return said_as(written)
+        return said_as({"answer": "yes" if "is it?" in ask.text else HUGE})
+
+    record, _ = talk(TifaQuestions(), PROMPT, say)
+    assert [question["question"] for question in record["questions"]] == ["is it?"]
+    assert record["dropped"]
+    assert len(json.dumps(record)) < 20_000
+
+
+def test_huge_answers_to_a_check_are_not_kept():
+    def say(ask):
+        if ask.about == "questions about the prompt":
+            return said_as(elements(WHICH))
+        return "dog" if "choices" in ask.text else HUGE
+
+    record, _ = talk(TifaQuestions(), PROMPT, say)
+    assert record["dropped"][0]["why"].startswith('the prompt alone gives "dog" and "long long')
+    assert len(json.dumps(record)) < 5_000
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "problem"),
+    [
+        (questions_in_text, said_as(elements(*[as_json("")] * 401)), "there are 401 questions"),
+        (tuples_in_text, f"1 | {HUGE}", "longer than 4,000 characters"),
+        (
+            tuples_in_text,
+            said_as({"tuples": [{"id": 1, "tuple": HUGE}]}),
+            "longer than 4,000 characters",
+        ),
+    ],
+)
+def test_answers_that_are_much_too_long(read, text, problem):
+    with pytest.raises(ValueError, match=problem):
+        read(text)
+
+
 def test_unusable_questions_are_dropped_with_reasons():
     read = questions_in_text(
         said_as(
@@ -178,7 +267,7 @@ def test_unusable_questions_are_dropped_with_reasons():
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "no question that can be used"),
+        ("", "the answer is empty"),
         ("I cannot help with that.", "no question that can be used"),
         ('{"elements": []}', "no question that can be used"),
         ('{"elements": "none"}', 'no list "elements"'),
@@ -235,7 +324,7 @@ def test_what_dsg_lacks_is_noted():
     record, _ = talk(DsgQuestions(), PROMPT, lambda ask: answers[ask.about])
     assert [question["id"] for question in record["questions"]] == [2]
     assert record["notes"] == [
-        "1 statements got no question",
+        "1 statement got no question",
         "no dependencies were given for 1, 2: taken for none",
     ]
 

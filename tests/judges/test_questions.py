@@ -108,6 +108,7 @@ def test_a_record_without_questions_is_not_written(tmp_path):
     record = {"caption": "a dog", "questions": [], "problem": "no answer"}
     with pytest.raises(ValueError, match="no answer"):
         write_questions(tmp_path / "q.json", "tifa", [record], judge={}, prompt_version="1")
+    (tmp_path / "no").touch()
     with pytest.raises(SetupError, match="Cannot write"):
         write_questions(tmp_path / "no" / "q.json", "tifa", [], judge={}, prompt_version="1")
 
@@ -246,7 +247,7 @@ def test_a_file_that_changes_is_noticed(tmp_path):
         ({"choices": ["yes", None]}, "not a list of texts"),
         ({"choices": ["yes", "Yes."]}, "alike"),
         ({"choices": ["yes", ""]}, "empty"),
-        ({"choices": ["yes"]}, "it has 1 choices"),
+        ({"choices": ["yes"]}, "it has 1 choice$"),
         ({"choices": []}, "it has 0 choices"),
         ({"choices": [*"abcdefgh", "yes"]}, "it has 9 choices"),
         ({"answer": "perhaps"}, "not among its choices"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from aigve_cli.judges.reading import (
     words_to_number,
     yes_or_no,
 )
+from aigve_cli.judges.tifa_questions import questions_in_text as choices_in_text
 
 GOLDENS = json.loads(
     (Path(__file__).parents[1] / "goldens" / "judges" / "llm_aggregation.json").read_text("utf-8")
@@ -95,6 +97,22 @@ def test_every_difference_is_of_a_golden():
         ('Here:\n```json\n{"score": [7]', None),
         ('{"score": [7], "reasoning": "cut o', None),
         ("8/10", (8,)),
+        ("8 out of 10", (8,)),
+        ("8 of 10.", (8,)),
+        ("Score: 8", (8,)),
+        ("**Score:** 7.5/10", (7.5,)),
+        ("My rating is 8 out of 10.", (8,)),
+        ('{"score": ["8 out of 10", "score: 7"]}', (8, 7)),
+        ('{"score": {"naturalness": 8, "artifacts": 7}}', (8, 7)),
+        ('{"score": {"overall": "8/10"}, "reasoning": "fine"}', (8,)),
+        ('{"score": {"a": 8, "b": 7, "c": 6}}', None),
+        ('{"score": {"a": {"b": 8}}}', None),
+        ('{"score": {}}', None),
+        ("8 out of 5", None),
+        ("Score: -8", None),
+        ("Score: 8, or 9", None),
+        ("Scores: 8", None),
+        (".8", None),
         ("[0, 10]", (0, 10)),
         ('{"score": [true]}', None),
         ('{"score": [null]}', None),
@@ -121,10 +139,33 @@ def test_scores(text, scores):
 
 
 def test_the_number_of_scores_must_be_right():
-    with pytest.raises(ValueError, match="must hold 1 numbers and holds 2"):
+    with pytest.raises(ValueError, match="must hold 1 number and holds 2"):
         scores_in_text('{"score": [7, 8]}', 1)
     with pytest.raises(ValueError, match="must hold 2 numbers and holds 1"):
         scores_in_text("7", 2)
+
+
+@pytest.mark.parametrize("text", ["-0.0", "[-0]", '{"score": [-0.0]}'])
+def test_a_zero_has_no_sign(text):
+    (zero,) = scores_in_text(text, 1).scores
+    assert math.copysign(1, zero) == 1
+
+
+@pytest.mark.parametrize("text", ["", " \n", "<think>7</think>", "<think>7"])
+@pytest.mark.parametrize(
+    "read",
+    [
+        partial(scores_in_text, count=1),
+        answer_in_text,
+        yes_or_no,
+        partial(choice_in_text, choices=("a", "b")),
+        json_in_text,
+        tuples_in_text,
+        choices_in_text,
+    ],
+)
+def test_an_empty_answer_is_called_so(read, text):
+    assert problem_of(read, text) == "the answer is empty"
 
 
 def test_what_is_read_can_be_written():
@@ -193,6 +234,20 @@ def test_no_text_breaks_a_reader(text):
         "(a",
         "'",
         '{"a":{},',
+        "yes&",
+        "yes ",
+        "yes, and ",
+        "between ",
+        "between 3 and ",
+        "more than ",
+        "3 or ",
+        "3 - ",
+        "3+",
+        "score ",
+        "score: is",
+        "the score ",
+        "8 out of ",
+        "*",
     ],
 )
 def test_hostile_text_costs_no_time(hostile):
@@ -204,6 +259,7 @@ def test_hostile_text_costs_no_time(hostile):
         numbered_lines,
         lambda text: scores_in_text(text, 1),
         lambda text: choice_in_text(text, ("red", "blue")),
+        lambda text: choice_in_text(text, ("3", "2")),
         plain,
         words_to_number,
     ):
@@ -243,6 +299,14 @@ def test_thoughts_are_not_said():
         ("None", None),
         ("no idea", None),
         ("yes or no", None),
+        ("yes and no", None),
+        ("No and yes", None),
+        ("Yes, and no.", None),
+        ("*Yes* & *no*", None),
+        ("Yes and nothing else", "yes"),
+        ("yes, and now it runs", "yes"),
+        ('{"answer": ["No"]}', "no"),
+        ('{"answer": ["yes", "no"]}', None),
         ("Yes/No", None),
         ("I think so: yes", None),
         ("It is not", None),
@@ -302,7 +366,20 @@ ANIMALS = ("dog", "cat", "hot dog", "Guinea pig")
         ("", ANIMALS, None),
         ("!", ANIMALS, None),
         ('{"answer": null}', ANIMALS, None),
-        ('{"answer": ["cat"]}', ANIMALS, None),
+        ('{"answer": ["cat"]}', ANIMALS, "cat"),
+        ('{"answer": [2]}', ("1", "2"), "2"),
+        ('{"answer": ["cat", "dog"]}', ANIMALS, None),
+        ('{"answer": []}', ANIMALS, None),
+        ('{"answer": [["cat"]]}', ANIMALS, None),
+        ("yes and no", ("yes", "no"), None),
+        ("There are 3, no more than that", ("2", "3"), "3"),
+        ("3 birds over the sea", ("2", "3"), "3"),
+        ("more than 3", ("3", "more than 3"), "more than 3"),
+        ("more than one cat", ("a cat", "one cat"), "one cat"),
+        ('{"answer": "<3"}', ("<3", "4"), "<3"),
+        ('{"answer": "~ 4"}', ("<3", "~ 4"), "~ 4"),
+        ("B. 3", ("2", "3"), "3"),
+        ("B. more than 3", ("2", "3"), None),
     ],
 )
 def test_choices(text, choices, choice):
@@ -310,6 +387,36 @@ def test_choices(text, choices, choice):
         assert problem_of(lambda text: choice_in_text(text, choices), text)
     else:
         assert choice_in_text(text, choices) == choice
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "more than {}",
+        "Less than {} dogs",
+        "I see fewer than {}.",
+        "at least {}",
+        "At most the {}",
+        "over {}",
+        "under {}",
+        "There are about {} of them",
+        "up to {}",
+        "between {} and 7",
+        "between 1 and {}",
+        "1 to {}",
+        "{}-7",
+        "{} or more",
+        "{}+",
+        "~{}",
+        '{{"answer": ">{}"}}',
+    ],
+)
+@pytest.mark.parametrize("choices", [("2", "3"), ("two", "three"), ("2.5", "3.5")])
+def test_another_number_is_not_the_choice_that_it_is_compared_with(words, choices):
+    assert choice_in_text(f"There are {choices[1]}.", choices) == choices[1]
+    if words.endswith("}-7") and not choices[1].isdecimal():
+        return
+    assert problem_of(lambda text: choice_in_text(text, choices), words.format(choices[1]))
 
 
 @given(st.lists(st.text(min_size=1, max_size=12), min_size=2, max_size=8, unique_by=plain))
@@ -419,3 +526,53 @@ def test_json_and_lines_of_dsg_agree():
 )
 def test_what_is_no_list_of_statements(text):
     assert problem_of(tuples_in_text, text)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "No image was provided, so I cannot tell.",
+        "No information",
+        "No doubt, yes",
+        "no comment",
+    ],
+)
+def test_no_before_a_noun_is_not_the_answer(said):
+    with pytest.raises(ValueError, match="does not begin with yes or no"):
+        yes_or_no(said)
+
+
+@pytest.mark.parametrize(
+    "said", ["No", "no.", "**No**", "No, it is red", "No there is none", "No\nbecause it is red"]
+)
+def test_no_by_itself_is_the_answer(said):
+    assert yes_or_no(said) == "no"
+
+
+@pytest.mark.parametrize(
+    ("said", "choices"),
+    [
+        ("no dog", ["dog", "cat"]),
+        ("anything but red", ["red", "blue"]),
+        ("one, two", ["1", "2", "3"]),
+        ("one or two", ["1", "2", "3"]),
+        ("A", ["vitamin b", "vitamin a"]),
+    ],
+)
+def test_what_would_be_a_guess_is_no_choice(said, choices):
+    with pytest.raises(ValueError, match="of the choices"):
+        choice_in_text(said, choices)
+
+
+@pytest.mark.parametrize(
+    ("said", "choices", "meant"),
+    [
+        ("C++", ["C", "C++"], "C++"),
+        ("c", ["C", "C++"], "C"),
+        ("-5.", ["5", "-5"], "-5"),
+        ('{"answer": "10%"}', ["10", "10%"], "10%"),
+        ("There are 3, no more than that", ["2", "3"], "3"),
+    ],
+)
+def test_choices_that_differ_by_signs(said, choices, meant):
+    assert choice_in_text(said, choices) == meant

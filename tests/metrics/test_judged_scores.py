@@ -22,6 +22,7 @@ from aigve_cli.contract import (
     VideoFacts,
 )
 from aigve_cli.engine.plan import read_options
+from aigve_cli.engine.scores import json_to_score, score_to_json
 from aigve_cli.errors import AigveError, UsageError
 from aigve_cli.judges.question_sets import YesNoQuestion
 from aigve_cli.judges.reading import yes_or_no
@@ -247,7 +248,7 @@ def test_tifa_counts_what_could_not_be_checked_as_missing():
     assert none.reason == "1 of 1 questions have no answer: not checked: gone"
     filtered = score(Tifa, tifa_record(dropped=dropped[1:]))
     assert filtered.reason == (
-        'no question is left: 1 were dropped, such as "was it?" (it is asked twice)'
+        'no question is left: 1 was dropped, such as "was it?" (it is asked twice)'
     )
     assert score(Tifa, tifa_record()).reason == "there is no question about this prompt"
 
@@ -263,7 +264,7 @@ def test_tifa_frame_by_frame():
     assert given.details["kinds"] == {"color": {"accuracy": pytest.approx(2 / 3), "questions": 3}}
     assert given.details["questions asked"] == 4
     assert given.details["questions without an answer"] == 1
-    assert given.notes == ("1 of 2 frames: left out: 1 of 2 questions have no answer: unread",)
+    assert given.notes == ("left out: 1 of 4 questions have no answer: unread",)
 
 
 def test_tifa_of_a_run():
@@ -491,6 +492,169 @@ def test_dsg_end_to_end():
     frames = score(Dsg, record, record, show="per-frame")
     assert frames.values == given.values
     assert frames.curve == {"frame": [0.0, 0.0]}
+
+
+# --- what is left out, summed -----------------------------------------------------------------
+
+GOOD_FRAMES = {
+    VieScore: rated("4", "[9, 9]"),
+    Tifa: tifa_record(("yes", "yes", "a")),
+    Dsg: dsg_record({1: "yes"}, {}),
+}
+BAD_FRAMES = {
+    VieScore: rated("?", "[9, 9]"),
+    Tifa: tifa_record((None, "yes", "a")),
+    Dsg: dsg_record({1: None}, {}),
+}
+
+
+def summed(metric, scores):
+    """The score of a run, of scores as a journal gives them back."""
+    return metric().summarise(
+        [json_to_score(json.loads(json.dumps(score_to_json(s)))) for s in scores]
+    )
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_run_says_how_many_frames_were_left_out(metric):
+    good, bad = GOOD_FRAMES[metric], BAD_FRAMES[metric]
+    videos = [(good, bad, good), (good, good, good), (good, bad, good, bad)]
+    scores = [score(metric, *frames, show="per-frame") for frames in videos]
+    notes = summed(metric, scores).notes
+    assert notes[0] == "left out: 3 of 10 frames have no score"
+    questions = ("left out: 3 of 10 questions have no answer",)
+    assert notes[1:] == (() if metric is VieScore else questions)
+    # Also where it is the same of every video.
+    notes = summed(metric, [scores[0]] * 2).notes
+    assert notes[0] == "left out: 2 of 6 frames have no score"
+    assert summed(metric, [scores[1]] * 2).notes == ()
+
+
+def test_answers_by_words_are_summed():
+    three, two = dsg_record({1: "no", 2: "yes", 3: "yes"}, {}), dsg_record({1: "no", 2: None}, {})
+    note = "{} answers count 0 or 1: the judge does not tell their probability".format
+    one = score(Dsg, three, answers="probability")
+    assert one.notes == (note("3 of 3"),)
+    assert summed(Dsg, [one, one]).notes == (note("6 of 6"),)
+    other = score(Dsg, two, answers="probability")
+    assert summed(Dsg, [one, other]).notes == (
+        "left out: 1 of 5 questions have no answer",
+        note("4 of 4"),
+    )
+    told = dsg_record({1: "no", 2: "yes"}, {})
+    for question in told["questions"]:
+        question["probability_of_yes"] = 0.5
+    assert summed(Dsg, [one, score(Dsg, told, answers="probability")]).notes == (note("3 of 5"),)
+    frames = score(Dsg, three, three, answers="probability", show="per-frame")
+    assert frames.notes == (note("6 of 6"),)
+    assert summed(Dsg, [frames, frames]).notes == (note("12 of 12"),)
+    assert summed(Dsg, [score(Dsg, three)] * 2).notes == ()
+
+
+# --- nobody answered --------------------------------------------------------------------------
+
+GONE = Answer(problem="the server is gone", unanswered=True)
+UNREAD = Answer(problem="no answer could be read", text="?")
+SHOWN_QUESTIONS = {"tifa": ["is it 1?", "is it 2?"], "dsg": ["Is it 1?", "Is it 2?"]}
+
+
+def conversation(metric, missing):
+    """A record of two questions, of which one in the way of ``missing`` has no answer."""
+    if metric is VieScore:
+        return talk(VieScoreTask(), PROMPT, lambda ask: "7" if "prompt" in ask.about else missing)[
+            0
+        ]
+    name = metric.card.name
+    questions = SHOWN_QUESTIONS[name]
+    written = {
+        "questions about the prompt": said_as(
+            {
+                "elements": [
+                    {
+                        "element": "dog",
+                        "type": "animal",
+                        "questions": [
+                            {"question": each, "choices": ["yes", "no"], "answer": "yes"}
+                            for each in questions
+                        ],
+                    }
+                ]
+            }
+        ),
+        "statements of the prompt": "1 | entity - whole (a)\n2 | entity - whole (b)",
+        "questions": "\n".join(f"{n} | {each}" for n, each in enumerate(questions, start=1)),
+        "dependencies": "1 | 0\n2 | 0",
+        "a check of a question": "yes",
+    }
+
+    def say(ask):
+        if not ask.shown:
+            return written[ask.about]
+        return missing if questions[0] in ask.text else "yes"
+
+    return talk(metric().task(options_of(metric)), PROMPT, say)[0]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_only_what_nobody_answered_is_made_anew(metric):
+    gone, unread = (conversation(metric, missing) for missing in (GONE, UNREAD))
+    good = GOOD_FRAMES[metric]
+    assert score(metric, gone).provisional
+    assert not score(metric, unread).provisional
+    assert not score(metric, good).provisional
+    for frames, provisional in (
+        ((good, gone, good), True),
+        ((good, unread, good), False),
+        ((gone, gone, gone), True),
+    ):
+        given = score(metric, *frames, show="per-frame")
+        assert given.provisional is provisional
+    if metric is not VieScore:
+        assert score(metric, gone).values[metric.card.name] == 1.0
+        assert score(metric, gone).details["questions"][0]["unanswered"] is True
+    # A run of many is no score of one: it is made in each run.
+    assert not summed(metric, [score(metric, good)]).provisional
+
+
+def test_tifas_question_that_nobody_checked_makes_a_score_provisional():
+    entry = {"question": "is it?", "why": "not checked: gone", "unchecked": True}
+    for more, provisional in (({}, False), ({"unanswered": True}, True)):
+        given = score(Tifa, tifa_record(("yes", "yes", "a"), dropped=[{**entry, **more}]))
+        assert given.values == {"tifa": 1.0}
+        assert given.provisional is provisional
+
+
+@pytest.mark.parametrize("metric", [Tifa, Dsg])
+def test_a_frame_whose_questions_nobody_wrote_makes_the_mean_provisional(metric):
+    task = metric().task(options_of(metric))
+    good, gone = GOOD_FRAMES[metric], talk(task, PROMPT, lambda ask: GONE)[0]
+    given = score(metric, good, gone, show="per-frame")
+    assert given.values[metric.card.name] == 1.0
+    assert given.provisional
+
+
+# --- what is kept of long answers -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_was_said_is_cut(metric):
+    record = conversation(metric, Answer(problem="unread", text="long " * 1_000_000))
+    assert len(json.dumps(record, ensure_ascii=False)) < 6_000
+    assert "long long" in json.dumps(record)
+    assert "…" in json.dumps(record, ensure_ascii=False)
+
+
+def test_reasons_are_cut():
+    reasoning = "so " * 1_000_000
+    record = rated(said_as({"score": [4], "reasoning": reasoning}), "[9, 9]")
+    kept = record["semantic"]["reasoning"]
+    assert kept == reasoning[:3999] + "…"
+    assert (
+        rated(said_as({"score": [4], "reasoning": reasoning[:4000]}), "[9, 9]")["semantic"][
+            "reasoning"
+        ]
+        == reasoning[:4000]
+    )
 
 
 # --- questions of a file ----------------------------------------------------------------------
