@@ -396,8 +396,6 @@ class Score:
     """Why there is no number."""
     by_choice: bool = False
     """There is no number because none was asked for: that is no failure."""
-    provisional: bool = False
-    """Something was missing that may be there another time: a later run makes it anew."""
 
     def __post_init__(self) -> None:
         # Plain floats: numpy's own cannot be written as JSON.

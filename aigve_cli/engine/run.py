@@ -136,9 +136,7 @@ class Run:
             record = self.journal.sample(name) if name else None
             known = record.scores.get(planned.name) if record else None
             # A reason may have passed: a decoder that hung, a plugin that was mended.
-            settled = known and (
-                known.get("by_choice") or not (known.get("reason") or known.get("provisional"))
-            )
+            settled = known and (not known.get("reason") or known.get("by_choice"))
             if known and settled and known["key"] == key:
                 return known
         return None

@@ -35,7 +35,6 @@ def score_to_json(score: Score) -> dict[str, Any]:
         "notes": list(score.notes),
         "reason": score.reason,
         "by_choice": score.by_choice,
-        "provisional": score.provisional,
     }
     return {name: value for name, value in fields.items() if value}
 
@@ -50,5 +49,4 @@ def json_to_score(stored: Mapping[str, Any]) -> Score:
         notes=tuple(stored.get("notes", ())),
         reason=stored.get("reason"),
         by_choice=stored.get("by_choice", False),
-        provisional=stored.get("provisional", False),
     )

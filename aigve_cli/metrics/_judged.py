@@ -29,6 +29,7 @@ from aigve_cli.statistics.summaries import scores_to_mean
 from aigve_cli.video.sampling import Centres, within
 
 ANSWERS = "answers"
+UNANSWERED = "unanswered"
 PER_FRAME = "per-frame"
 SHOW = Option(
     "show",
@@ -51,7 +52,7 @@ _ASKED, _UNANSWERED = "questions asked", "questions without an answer"
 _COUNTS = (_ASKED, _UNANSWERED, ANSWERS_READ, BY_WORDS)
 _LEFT_OUT = "left out: "
 _NOT_TOLD = "the judge does not tell their probability"
-_TOLD_ELSEWHERE = ("caption", "notes", "problem", "unanswered")
+_TOLD_ELSEWHERE = ("caption", "notes", "problem")
 
 
 def questions_option(metric: str) -> Option:
@@ -109,15 +110,13 @@ class Missing(NamedTuple):
     """Why the first of them has none; empty if all have one."""
     reason: str | None
     """Why there is no score."""
-    provisional: bool
-    """Somebody might answer another time."""
 
 
 def missing_answers(record: Record) -> Missing:
-    """Questions without an answer are left out, never counted as wrong.
+    """Questions without an answer that can be read are left out, never counted as wrong.
 
     Those that could not be checked are among them. Where they are more than half of all questions,
-    there is no score.
+    there is no score; nor where nobody answered, since another run may have the answer.
     """
     lost = _without_answer(record)
     # What was dropped for its own faults was never to be asked.
@@ -125,10 +124,10 @@ def missing_answers(record: Record) -> Missing:
     counts = {_ASKED: len(record["questions"]) + unchecked, _UNANSWERED: len(lost)}
     problem = _first_problem(lost)
     reason = record.get("problem")
-    if reason is None and 2 * len(lost) > counts[_ASKED]:
-        reason = _questions_lost(counts, problem)
-    provisional = any("unanswered" in entry for entry in (record, *lost))
-    return Missing(counts, problem, reason, provisional)
+    unanswered = [entry for entry in lost if UNANSWERED in entry]
+    if reason is None and (unanswered or 2 * len(lost) > counts[_ASKED]):
+        reason = _questions_lost(counts, _first_problem(unanswered) or problem)
+    return Missing(counts, problem, reason)
 
 
 def counted_notes(counts: Mapping[str, Any], problem: str = "") -> tuple[str, ...]:
@@ -160,24 +159,30 @@ def frame_scores_to_score(scores: Sequence[Score], curve: str) -> Score:
     reasons = [score.reason for score in scores if score.reason is not None]
     lost = [entry for score in scores for entry in _without_answer(score.details)]
     notes = (*counted_notes(counts, _first_problem(lost)), *_frame_notes(scores))
-    provisional = any(score.provisional for score in scores)
     if reasons:
-        what = f"{_frames_lost(len(reasons), len(scores))}: {reasons[0]}"
-        if 2 * len(reasons) > len(scores):
-            return Score(details=details, reason=what, provisional=provisional)
+        unanswered = [score.reason for score in scores if _nobody_answered(score.details)]
+        what = f"{_frames_lost(len(reasons), len(scores))}: {(*unanswered, *reasons)[0]}"
+        if unanswered or 2 * len(reasons) > len(scores):
+            return Score(details=details, reason=what)
         notes = (f"{_LEFT_OUT}{what}", *notes)
     values = {
         name: math.fsum(score.values[name] for score in read) / len(read) for name in read[0].values
     }
     # A curve with gaps would lie about the time of what follows.
     line = {} if reasons else {"frame": [score.values[curve] for score in read]}
-    return Score(values=values, curve=line, details=details, notes=notes, provisional=provisional)
+    return Score(values=values, curve=line, details=details, notes=notes)
 
 
 def _without_answer(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The questions without an answer or a check, of a record or of a score's details."""
     unchecked = [entry for entry in facts.get("dropped", ()) if "unchecked" in entry]
     return unchecked + [entry for entry in facts.get("questions", ()) if "problem" in entry]
+
+
+def _nobody_answered(details: Mapping[str, Any]) -> bool:
+    """Whether a question was not answered at all, of a record or of a score's details."""
+    parts = [part for part in details.values() if isinstance(part, Mapping)]
+    return any(UNANSWERED in entry for entry in (details, *parts, *_without_answer(details)))
 
 
 def _first_problem(lost: Sequence[Mapping[str, Any]]) -> str:

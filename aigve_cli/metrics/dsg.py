@@ -106,7 +106,7 @@ class Dsg(_judged.JudgedMetric):
         reason = missing.reason or (None if questions else "there is no question about this prompt")
         if reason:
             details = {**_judged.record_details(record), **counts}
-            return Score(details=details, reason=reason, provisional=missing.provisional)
+            return Score(details=details, reason=reason)
         by_probability = options["answers"] != "words"
         answers = questions_to_answers(questions, by_probability=by_probability)
         if by_probability:
@@ -123,7 +123,6 @@ class Dsg(_judged.JudgedMetric):
             },
             details={**_judged.record_details(record), **counts},
             notes=(*notes, *record.get("notes", ())),
-            provisional=missing.provisional,
         )
 
 

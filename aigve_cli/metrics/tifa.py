@@ -117,7 +117,7 @@ class Tifa(_judged.JudgedMetric):
         details = {**_judged.record_details(record), **missing.counts}
         reason = missing.reason or (None if answered else _why_none(record))
         if reason:
-            return Score(details=details, reason=reason, provisional=missing.provisional)
+            return Score(details=details, reason=reason)
         kinds = _kinds_of(answered)
         right = sum(map(_is_right, answered))
         return Score(
@@ -127,7 +127,6 @@ class Tifa(_judged.JudgedMetric):
                 *_judged.counted_notes(missing.counts, missing.problem),
                 *record.get("notes", ()),
             ),
-            provisional=missing.provisional,
         )
 
     def score(

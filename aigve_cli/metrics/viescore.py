@@ -87,8 +87,7 @@ class VieScore(_judged.JudgedMetric):
             if "problem" in record[name]
         ]
         if problems:
-            provisional = any("unanswered" in record[name] for name in _PARTS)
-            return Score(details=details, reason="; ".join(problems), provisional=provisional)
+            return Score(details=details, reason="; ".join(problems))
         return Score(
             values=ratings_to_values(record["semantic"]["score"], record["quality"]["score"]),
             details=details,

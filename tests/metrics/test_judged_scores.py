@@ -596,41 +596,38 @@ def conversation(metric, missing):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_only_what_nobody_answered_is_made_anew(metric):
+def test_what_nobody_answered_is_not_left_out(metric):
+    """Another run may have the answer; what was answered and cannot be read stays so."""
     gone, unread = (conversation(metric, missing) for missing in (GONE, UNREAD))
     good = GOOD_FRAMES[metric]
-    assert score(metric, gone).provisional
-    assert not score(metric, unread).provisional
-    assert not score(metric, good).provisional
-    for frames, provisional in (
+    assert score(metric, gone).reason
+    assert bool(score(metric, unread).reason) is (metric is VieScore)
+    assert not score(metric, good).reason
+    for frames, missing in (
         ((good, gone, good), True),
         ((good, unread, good), False),
         ((gone, gone, gone), True),
     ):
         given = score(metric, *frames, show="per-frame")
-        assert given.provisional is provisional
+        assert bool(given.reason) is missing
     if metric is not VieScore:
-        assert score(metric, gone).values[metric.card.name] == 1.0
         assert score(metric, gone).details["questions"][0]["unanswered"] is True
-    # A run of many is no score of one: it is made in each run.
-    assert not summed(metric, [score(metric, good)]).provisional
 
 
-def test_tifas_question_that_nobody_checked_makes_a_score_provisional():
+def test_tifas_question_that_nobody_checked_is_not_left_out():
     entry = {"question": "is it?", "why": "not checked: gone", "unchecked": True}
-    for more, provisional in (({}, False), ({"unanswered": True}, True)):
+    for more, missing in (({}, False), ({"unanswered": True}, True)):
         given = score(Tifa, tifa_record(("yes", "yes", "a"), dropped=[{**entry, **more}]))
-        assert given.values == {"tifa": 1.0}
-        assert given.provisional is provisional
+        assert given.values == ({} if missing else {"tifa": 1.0})
+        assert bool(given.reason) is missing
 
 
 @pytest.mark.parametrize("metric", [Tifa, Dsg])
-def test_a_frame_whose_questions_nobody_wrote_makes_the_mean_provisional(metric):
+def test_a_frame_whose_questions_nobody_wrote_is_not_left_out(metric):
     task = metric().task(options_of(metric))
     good, gone = GOOD_FRAMES[metric], talk(task, PROMPT, lambda ask: GONE)[0]
     given = score(metric, good, gone, show="per-frame")
-    assert given.values[metric.card.name] == 1.0
-    assert given.provisional
+    assert given.reason.startswith("1 of 2 frames have no score")
 
 
 # --- what is kept of long answers -------------------------------------------------------------
