@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -29,6 +31,8 @@ from transformers.cli.serve import Serve
 from aigve_cli.judges.backend import Call, Message, Picture, Reply, UnreachableError
 from aigve_cli.judges.openai_endpoint import OpenAIEndpoint
 from aigve_cli.judges.show import Shown, picture_to_jpeg, shown_to_parts
+from aigve_cli.main import main
+from tests.conftest import read_results
 from tests.networks.chat_models import write_qwen2_5_vl
 
 SECONDS_TO_START = 120
@@ -211,3 +215,40 @@ def test_another_model_s_name_is_refused(server: Server) -> None:
 
     with pytest.raises(UnreachableError, match=r"no model .other.*Server is pinned to"):
         asyncio.run(talk())
+
+
+def test_the_command_line_asks_it_about_a_real_clip(
+    server: Server, media: Path, tmp_path: Path
+) -> None:
+    """Made-up weights say yes, or what nobody can read; either way it is asked for once."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    shutil.copy(min((media / "lavie").glob("*.mp4")), videos / "a.mp4")
+    question = {"id": 1, "question": "Is there a beach?", "parents": [], "tuple": "entity (beach)"}
+    sets = [{"caption": "a beach", "questions": [question]}]
+    questions = tmp_path / "questions.json"
+    ours = {"aigve": "questions", "schema": 1, "metric": "dsg", "sets": sets}
+    questions.write_text(json.dumps(ours))
+    found = []
+    for out in (tmp_path / "first", tmp_path / "second"):
+        code = main(
+            [
+                *("compute", "--input-dir", str(videos), "--prompt", "a beach", "--use-cpu"),
+                *("--metrics", "dsg", "--set", f"dsg.questions={questions}"),
+                *("--set", "dsg.size=112", "--judge", f"openai:{server.folder}"),
+                *("--judge-url", server.url, "--judge-cache", str(tmp_path / "answers")),
+                *("--output-dir", str(out)),
+            ]
+        )
+        document = read_results(out)
+        (score,) = (entry["scores"]["dsg"] for entry in document["videos"])
+        (question,) = score["details"]["questions"]
+        # Read, or asked three times and kept as it was said.
+        assert code == (question["answered"] is None)
+        assert question["answered"] in ("yes", "no") or question["said"]
+        found.append((document["counts"]["judge"], score))
+    (first, score), (second, again) = found
+    assert first["requests"] == (1 if score["values"] else 3)
+    assert first["images"] == 8 * first["requests"]
+    assert (second["requests"], second["cached"]) == (0, first["requests"])
+    assert again == score
