@@ -17,7 +17,7 @@ from aigve_cli.engine.judging import open_run_judges
 from aigve_cli.engine.look import Looker
 from aigve_cli.engine.networks import is_module, load_function, load_network
 from aigve_cli.engine.plan import Producer, Settings, request_producers
-from aigve_cli.engine.produce import (
+from aigve_cli.engine.producers import (
     Precision,
     Producers,
     resolve_device,

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from aigve_cli.engine.networks import load_network
-from aigve_cli.engine.produce import Producers
+from aigve_cli.engine.producers import Producers
 from aigve_cli.weights import Located, network_card
 
 CLIP = 16

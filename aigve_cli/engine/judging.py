@@ -8,7 +8,7 @@ from functools import partial
 from importlib.metadata import version
 
 from aigve_cli.engine.networks import load_network
-from aigve_cli.engine.produce import Precision
+from aigve_cli.engine.producers import Precision
 from aigve_cli.engine.setup import local_judges
 from aigve_cli.judges.settings import Judges, JudgeSettings, LocalWeights, open_judges
 from aigve_cli.weights import Located, network_card

@@ -26,7 +26,8 @@ from aigve_cli.engine.plan import (
     request_sampling,
     takes_clips,
 )
-from aigve_cli.engine.produce import Producers, VideoRows, Wish, host_views
+from aigve_cli.engine.produce import VideoRows, Wish, host_views
+from aigve_cli.engine.producers import Producers
 from aigve_cli.errors import AigveError, SetupError, VideoError
 from aigve_cli.lazy import np
 from aigve_cli.output import Progress

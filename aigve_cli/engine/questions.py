@@ -16,7 +16,7 @@ from aigve_cli.dataset.prompts import broken_prompts_note, is_text
 from aigve_cli.dataset.prompts import read_prompt_texts as read_file_prompts
 from aigve_cli.engine.judging import open_run_judges
 from aigve_cli.engine.plan import Settings, read_options
-from aigve_cli.engine.produce import resolve_device
+from aigve_cli.engine.producers import resolve_device
 from aigve_cli.engine.setup import local_judges
 from aigve_cli.errors import EXIT_DONE, EXIT_FAILED, EXIT_PARTIAL, SetupError, UsageError
 from aigve_cli.judges.questions import (

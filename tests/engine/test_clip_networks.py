@@ -19,7 +19,8 @@ from aigve_cli.engine import look
 from aigve_cli.engine.journal import JOURNAL
 from aigve_cli.engine.networks import load_network
 from aigve_cli.engine.plan import Leaf, Producer, plan_metric, request_frames, request_looks
-from aigve_cli.engine.produce import Producers, Queue, QueueKey, VideoRows, Wish, _LeafRows
+from aigve_cli.engine.produce import VideoRows, Wish, _LeafRows
+from aigve_cli.engine.producers import Producers, Queue, QueueKey
 from aigve_cli.registry import registry
 from aigve_cli.statistics.frechet import gaussians_to_frechet
 from aigve_cli.statistics.gaussian import rows_to_gaussian

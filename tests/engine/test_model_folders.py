@@ -15,7 +15,7 @@ from aigve_models import clip
 
 from aigve_cli import api, evaluate
 from aigve_cli.contract import AsPublished, Card, Extent, Frames, Grey, Metric, Request, Value
-from aigve_cli.engine import produce
+from aigve_cli.engine import producers
 from aigve_cli.engine.networks import folder_to_picture_size, load_network
 from aigve_cli.engine.plan import plan_metric
 from aigve_cli.engine.preprocessing import folder_to_view
@@ -239,7 +239,7 @@ def test_rows_of_few_texts_are_kept_and_scores_are_the_same(videos, tmp_path, mo
 
     usual, read = scored("usual")
     assert read == {f"clip:{TINY['clipsim']}": 3}
-    monkeypatch.setattr(produce, "TEXTS_KEPT", 2)
+    monkeypatch.setattr(producers, "TEXTS_KEPT", 2)
     bounded, read = scored("bounded")
     # The first went for the third, and is read again.
     assert read == {f"clip:{TINY['clipsim']}": 4}

@@ -14,7 +14,8 @@ from aigve_cli import evaluate
 from aigve_cli import registry as registry_module
 from aigve_cli.contract import Card, Frames, Metric, Request, Score, Text, Value
 from aigve_cli.engine.plan import Leaf, Producer
-from aigve_cli.engine.produce import Producers, VideoRows, Wish
+from aigve_cli.engine.produce import VideoRows, Wish
+from aigve_cli.engine.producers import Producers
 from aigve_cli.engine.run import Run
 from aigve_cli.errors import AigveError
 from aigve_cli.metrics._lite0 import VIEW

@@ -19,7 +19,8 @@ from aigve_cli.contract import Card, Extent, Frames, Metric, Request, Score, Til
 from aigve_cli.engine import look
 from aigve_cli.engine.journal import Journal, VideoRecord
 from aigve_cli.engine.plan import Leaf, PlannedMetric, Producer, plan_metric
-from aigve_cli.engine.produce import Producers, VideoRows, Wish
+from aigve_cli.engine.produce import VideoRows, Wish
+from aigve_cli.engine.producers import Producers
 from aigve_cli.engine.run import Run
 from aigve_cli.errors import VideoError
 from aigve_cli.registry import registry
