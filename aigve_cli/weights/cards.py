@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from aigve_cli.errors import SetupError, UsageError, unknown_name
 
 Kind = Literal["network", "function", "judge"]
 Unit = Literal["frame", "clip"]
 Layout = Literal["file", "folder"]
+Numbers = Literal["", "float32", "bfloat16", "auto"]
+"""``auto``: as they are saved."""
 PACKAGE = "aigve_models"
 UNKNOWN_SHA256 = "unknown"
 LOCAL_JUDGE = "chat-vlm"
@@ -93,6 +95,8 @@ class NetworkCard:
     """What ``text`` gives of each of several texts, alike."""
     with_text: Mapping[str, int] = field(default_factory=dict)
     """What ``with_text`` gives of a unit that is seen together with a text."""
+    records: tuple[str, ...] = ()
+    """Outputs of ``with_text`` that are JSON records instead of numbers, such as answers."""
     unit: Unit = "frame"
     """What a row of its outputs belongs to: a frame, or the frames of a whole unit together."""
     input: str = ""
@@ -104,6 +108,10 @@ class NetworkCard:
     configuration, tokenizer and image processor."""
     image_processor: bool = True
     """Whether such a folder needs one: chat models may read texts only."""
+    numbers: Numbers = ""
+    """Of a model of billions of weights: the type of numbers that they have on a GPU unless the
+    user says otherwise. Its memory is counted before it is loaded, and it may be loaded in parts.
+    Empty is float32, and a model that fits anywhere."""
     settled_by_weights: bool = False
     """Whether only a checkpoint tells how the network is built, if it can be built at all."""
     default_weights: str = ""
@@ -294,6 +302,7 @@ _CARD_KEYS: Mapping[str, type] = {
     "by_unit": list,
     "text": dict,
     "with_text": dict,
+    "records": list,
     "layout": str,
     "unit": str,
     "input": str,
@@ -301,6 +310,7 @@ _CARD_KEYS: Mapping[str, type] = {
     "source": str,
     "licence": str,
     "image_processor": bool,
+    "numbers": str,
     "settled_by_weights": bool,
     "default_weights": str,
     "weights": dict,
@@ -331,7 +341,13 @@ def _table_to_card(table: dict[str, Any], file: str) -> NetworkCard:
     by_unit = tuple(table.get("by_unit", ()))
     if not set(by_unit) <= outputs["head"].keys():
         raise _BrokenCardError(f"by_unit has {', '.join(by_unit)}: names of [head].")
-    return NetworkCard(**{**table, **outputs, "by_unit": by_unit, "weights": weights})
+    records = tuple(table.get("records", ()))
+    if not set(records) <= outputs["with_text"].keys():
+        raise _BrokenCardError(f"records has {', '.join(records)}: names of [with_text].")
+    if table.get("numbers", "") not in get_args(Numbers):
+        raise _BrokenCardError(f"numbers is '{table['numbers']}': 'bfloat16', or leave it out.")
+    facts = {**table, **outputs, "by_unit": by_unit, "records": records, "weights": weights}
+    return NetworkCard(**facts)
 
 
 def _table_to_entry(tag: str, table: Any) -> WeightsEntry:

@@ -16,11 +16,13 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, NamedTuple
 
+import psutil
 import torch
 from torch import Tensor, nn
 
 NAMES_SHOWN = 10
 CONFIG = "config.json"
+GENERATION = "generation_config.json"
 _TOKENIZERS = (
     ("tokenizer.json",),
     ("vocab.json", "merges.txt"),
@@ -69,18 +71,34 @@ def folder_to_vision_size(folder: Path) -> int:
         raise ValueError(f"its {CONFIG} cannot be read: {words_of(error)}.") from error
 
 
-def folder_to_model(
-    folder: Path, model_class: Any, *, dtype: torch.dtype | str = torch.float32
-) -> nn.Module:
-    """A model with all of its weights, in eval mode.
+class Placement(NamedTuple):
+    """Where a model's weights go, and in which type of numbers."""
 
-    Safetensors are taken where there are some. ``model_class`` is one of transformers' own, so code
-    that ``config.json`` names is never looked at.
+    device: str = "cpu"
+    """A torch device."""
+    dtype: torch.dtype | str = torch.float32
+    """``auto`` is the type that they are saved in."""
+    gpu_bytes: int | None = None
+    """Of a GPU that is too small: so much of it is for weights, and the rest of them stay in main
+    memory, from where each layer comes when it is its turn. None takes all to ``device``."""
+
+
+ON_CPU = Placement()
+
+
+def folder_to_model(
+    folder: Path, model_class: Any, placement: Placement = ON_CPU, *, config: Any = None
+) -> nn.Module:
+    """A model with all of its weights, in eval mode, where they belong.
+
+    Safetensors are taken where there are some. ``model_class`` is one of transformers' own, or of
+    its kind, so code that ``config.json`` names is never looked at.
 
     Args:
         folder: The folder.
         model_class: A class with transformers' ``from_pretrained``.
-        dtype: The type of its weights; ``auto`` is the one that they are saved in.
+        placement: Where its weights go, and in which type. They are never in main memory first.
+        config: The configuration, where the class does not read ``config.json`` as it is.
 
     Raises:
         ValueError: The files are broken, hold other things than tensors, or their tensors are not
@@ -91,9 +109,11 @@ def folder_to_model(
         with quiet():
             model, info = model_class.from_pretrained(
                 folder,
+                config=config,
                 local_files_only=True,
-                dtype=dtype,
+                dtype=placement.dtype,
                 weights_only=True,
+                **_placement_to_map(placement),
                 # An error without names otherwise: they are reported below.
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
@@ -117,7 +137,7 @@ def folder_to_model(
         ),
         (
             "with numbers that are not finite",
-            [key for key, tensor in state.items() if not bool(torch.isfinite(tensor).all())],
+            [key for key, tensor in state.items() if not _is_finite(tensor)],
         ),
     ]
     found = [f"{len(keys)} {what}: {_first(keys)}" for what, keys in problems if keys]
@@ -125,6 +145,20 @@ def folder_to_model(
         raise ValueError(f"its tensors are not those of {name} ({len(state)}): {'; '.join(found)}.")
     whole: nn.Module = model.eval()
     return whole
+
+
+def _placement_to_map(placement: Placement) -> dict[str, Any]:
+    """How ``from_pretrained`` is told, by accelerate's device maps."""
+    if placement.gpu_bytes is not None:
+        memory = {0: placement.gpu_bytes, "cpu": psutil.virtual_memory().available}
+        return {"device_map": "auto", "max_memory": memory}
+    # Else an empty model is made on the CPU and filled there.
+    return {} if placement.device == "cpu" else {"device_map": {"": placement.device}}
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # What stays in main memory has no numbers here: accelerate brings them for each forward.
+    return tensor.is_meta or bool(torch.isfinite(tensor).all())
 
 
 class TokenIds(NamedTuple):
@@ -153,7 +187,11 @@ class TextReader:
         Raises:
             ValueError: There is no tokenizer, or it is broken.
         """
-        self._tokenizer = _folder_to_tokenizer(folder, config)
+        self._tokenizer = folder_to_tokenizer(folder, config)
+        if self._tokenizer.pad_token_id is None:
+            raise ValueError(
+                f"the tokenizer in {folder} names no token to fill up short texts with."
+            )
         self._folder = folder
         self._fill = fill
         self._vocabulary = int(config.text_config.vocab_size)
@@ -227,7 +265,16 @@ def check_tokenizer_files(folder: Path) -> None:
         )
 
 
-def _folder_to_tokenizer(folder: Path, config: Any) -> Any:
+def folder_to_tokenizer(folder: Path, config: Any) -> Any:
+    """A folder's tokenizer.
+
+    Args:
+        folder: The folder with the tokenizer's files.
+        config: The model's configuration, which names the tokenizer where its files do not.
+
+    Raises:
+        ValueError: There is none, it is broken, or it needs a package that is not here.
+    """
     from transformers import AutoTokenizer
 
     check_tokenizer_files(folder)
@@ -243,9 +290,50 @@ def _folder_to_tokenizer(folder: Path, config: Any) -> Any:
         ) from error
     except Exception as error:
         raise ValueError(f"the tokenizer in {folder} cannot be read: {words_of(error)}.") from error
-    if tokenizer.pad_token_id is None:
-        raise ValueError(f"the tokenizer in {folder} names no token to fill up short texts with.")
     return tokenizer
+
+
+def folder_to_ends(folder: Path, *stated: int | Sequence[int] | None) -> list[int]:
+    """The tokens that end what a model writes, sorted: those stated, and those of its file.
+
+    Nothing else of ``generation_config.json`` is heeded.
+
+    Raises:
+        ValueError: The file cannot be read, or nothing says which token ends a text.
+    """
+    from transformers import GenerationConfig
+
+    ends = [*stated]
+    if (folder / GENERATION).is_file():
+        try:
+            with quiet():
+                generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
+        except Exception as error:
+            raise ValueError(f"its {GENERATION} cannot be read: {words_of(error)}.") from error
+        ends.append(generation.eos_token_id)
+    found: set[int] = set()
+    for one in ends:
+        found.update([] if one is None else [one] if isinstance(one, int) else one)
+    if not found:
+        raise ValueError("nothing in it says which token ends an answer.")
+    return sorted(found)
+
+
+def special_signs(tokenizer: Any) -> tuple[str, ...]:
+    """What stands for something else than itself in a tokenizer's texts."""
+    added = tokenizer.added_tokens_decoder.values()
+    return tuple(token.content for token in added if token.special)
+
+
+def check_no_signs(text: str, signs: Iterable[str]) -> None:
+    """Refuse a text that would end a turn, or stand for a picture, instead of being read.
+
+    Raises:
+        ValueError: It holds one of the signs.
+    """
+    for sign in signs:
+        if sign in text:
+            raise ValueError(f"its text holds '{sign}', which is a sign to the model.")
 
 
 def words_of(error: Exception) -> str:

@@ -24,16 +24,20 @@ from PIL import Image
 from torch import Tensor, nn
 
 from aigve_models._pretrained import (
+    ON_CPU,
+    Placement,
+    check_no_signs,
     check_tokenizer_files,
     folder_to_config,
+    folder_to_ends,
     folder_to_model,
     quiet,
+    special_signs,
     words_of,
 )
 
 LIKELIEST = 20
 """First tokens whose probabilities are given: as many as OpenAI's protocol allows."""
-GENERATION = "generation_config.json"
 _TYPES: Mapping[str, torch.dtype | str] = {
     "": "auto",
     "float32": torch.float32,
@@ -92,10 +96,10 @@ class ChatModel(nn.Module):
         super().__init__()
         self.model = model
         self._processor = processor
-        self._tokenizer = getattr(processor, "tokenizer", processor)
-        self._reads_texts_only = self._tokenizer is processor
+        self.tokenizer = getattr(processor, "tokenizer", processor)
+        self._reads_texts_only = self.tokenizer is processor
         self._ends = tuple(ends)
-        fill = self._tokenizer.pad_token_id
+        fill = self.tokenizer.pad_token_id
         # Settings that are not given to generate() are taken from the model's own.
         model.generation_config = transformers.GenerationConfig(
             do_sample=False,
@@ -150,7 +154,7 @@ class ChatModel(nn.Module):
         else:
             finish = "stopped" if is_stopped() else "length"
         return Said(
-            text=self._tokenizer.decode(written, skip_special_tokens=True),
+            text=self.tokenizer.decode(written, skip_special_tokens=True),
             finish=finish,
             first_token=self._by_text(first.log_probabilities()),
             tokens_read=read,
@@ -168,7 +172,7 @@ class ChatModel(nn.Module):
         text = self._to_text(turns)
         pictures = [part for part in _parts(turns) if isinstance(part, Image.Image)]
         films = [part for part in _parts(turns) if isinstance(part, Film)]
-        first = self._tokenizer.bos_token
+        first = self.tokenizer.bos_token
         # Templates write the first token themselves, where there is one.
         given: dict[str, Any] = {"add_special_tokens": not (first and text.startswith(first))}
         if pictures:
@@ -228,20 +232,17 @@ class ChatModel(nn.Module):
         return [_part_to_content(part) for part in turn.parts]
 
     def _check_texts(self, turns: Sequence[Turn]) -> None:
-        """Refuse texts that would end a turn, or stand for a picture, instead of being read."""
-        added = self._tokenizer.added_tokens_decoder.values()
-        signs = [token.content for token in added if token.special]
+        signs = special_signs(self.tokenizer)
         for text in _parts(turns):
-            for sign in signs:
-                if isinstance(text, str) and sign in text:
-                    raise ValueError(f"its text holds '{sign}', which is a sign to the model.")
+            if isinstance(text, str):
+                check_no_signs(text, signs)
 
     def _by_text(self, log_probabilities: Tensor) -> dict[str, float]:
         """float32 [vocabulary] to the likeliest; tokens with the same text are one."""
         values, ids = log_probabilities.topk(min(LIKELIEST, log_probabilities.numel()))
         found: dict[str, float] = {}
         for value, token in zip(values.tolist(), ids.tolist(), strict=True):
-            text = self._tokenizer.decode([token])
+            text = self.tokenizer.decode([token])
             found[text] = float(np.logaddexp(found.get(text, -np.inf), value))
         return found
 
@@ -274,13 +275,16 @@ class _Stop:
         return torch.full((len(input_ids),), self._is_stopped(), device=input_ids.device)
 
 
-def load(folder: Path, processor: Path, variant: str = "") -> ChatModel:
+def load(
+    folder: Path, processor: Path, variant: str = "", placement: Placement = ON_CPU
+) -> ChatModel:
     """The network of a folder.
 
     Args:
         folder: Configuration and weights.
         processor: The tokenizer's files, the chat template and the image processor's.
         variant: ``float32`` or ``bfloat16``; empty is the type that the weights are saved in.
+        placement: Where its weights go; the variant says in which type.
 
     Raises:
         ValueError: Another variant, or not a folder of a model of this kind; the message says why.
@@ -288,7 +292,8 @@ def load(folder: Path, processor: Path, variant: str = "") -> ChatModel:
     if variant not in _TYPES:
         raise ValueError(f"there is no variant '{variant}': it is empty, float32 or bfloat16.")
     model_class, sees = _folder_to_class(folder)
-    model: Any = folder_to_model(folder, model_class, dtype=_TYPES[variant])
+    placement = placement._replace(dtype=_TYPES[variant])
+    model: Any = folder_to_model(folder, model_class, placement)
     reader = _folder_to_processor(processor, sees=sees)
     known = int(model.get_input_embeddings().num_embeddings)
     tokenizer = getattr(reader, "tokenizer", reader)
@@ -297,7 +302,8 @@ def load(folder: Path, processor: Path, variant: str = "") -> ChatModel:
             f"the tokenizer in {processor} has {len(tokenizer)} tokens, and the model knows only "
             f"{known}: it is another model's."
         )
-    return ChatModel(model, reader, ends=_folder_to_ends(folder, model.config, tokenizer))
+    written = getattr(model.config.get_text_config(), "eos_token_id", None)
+    return ChatModel(model, reader, ends=folder_to_ends(folder, written, tokenizer.eos_token_id))
 
 
 def _folder_to_class(folder: Path) -> tuple[Any, bool]:
@@ -336,26 +342,6 @@ def _folder_to_processor(folder: Path, *, sees: bool) -> Any:
     if not getattr(processor, "chat_template", None):
         raise ValueError(f"the {what} in {folder} has no chat template: it is no model that chats.")
     return processor
-
-
-def _folder_to_ends(folder: Path, config: Any, tokenizer: Any) -> list[int]:
-    """The tokens that end an answer: what the folder states, and what ends a turn."""
-    stated = [getattr(config.get_text_config(), "eos_token_id", None), tokenizer.eos_token_id]
-    if (folder / GENERATION).is_file():
-        try:
-            with quiet():
-                generation = transformers.GenerationConfig.from_pretrained(
-                    folder, local_files_only=True
-                )
-        except Exception as error:
-            raise ValueError(f"its {GENERATION} cannot be read: {words_of(error)}.") from error
-        stated.append(generation.eos_token_id)
-    ends: set[int] = set()
-    for one in stated:
-        ends.update(one if isinstance(one, list) else [one] if one is not None else [])
-    if not ends:
-        raise ValueError("nothing in it says which token ends an answer.")
-    return sorted(ends)
 
 
 def _part_to_content(part: Part) -> dict[str, Any]:

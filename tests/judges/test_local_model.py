@@ -9,13 +9,13 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from aigve_models import chat_vlm
+from aigve_models._pretrained import folder_to_ends
 from aigve_models.chat_vlm import BlindError, ChatModel, Film, Said, Turn
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -110,7 +110,7 @@ def test_pictures_reach_the_model_in_true_colours_in_order_all_of_them(
         assert (seen - wanted).abs().max() <= PIXELS
     assert inputs["image_grid_thw"].tolist() == [[1, 4, 6]] * 8
     # Four patches are one token.
-    shown = network._tokenizer.decode(inputs["input_ids"][0])
+    shown = network.tokenizer.decode(inputs["input_ids"][0])
     assert shown.count("<|image_pad|>") == 8 * 6
 
 
@@ -150,7 +150,7 @@ def test_a_film_s_rate_reaches_the_model(folder: Path, network: ChatModel) -> No
     if folder.name == "qwen2_5_vl":
         assert inputs["second_per_grid_ts"].tolist() == [2 / 1.6]
     else:
-        text = network._tokenizer.decode(inputs["input_ids"][0])
+        text = network.tokenizer.decode(inputs["input_ids"][0])
         # Pairs of frames: 0 and 1 at 0 s and 0.625 s, and so on.
         assert [f"<{time} seconds>" in text for time in (0.3, 1.6, 2.8, 4.1)] == [True] * 4
 
@@ -163,7 +163,7 @@ def test_texts_and_pictures_keep_their_order(folder: Path, network: ChatModel) -
         Turn("assistant", ("no",)),
         Turn("user", ("again",)),
     ]
-    text = network._tokenizer.decode(network.inputs(turns)["input_ids"][0])
+    text = network.tokenizer.decode(network.inputs(turns)["input_ids"][0])
     seen = f"<|vision_start|>{'<|image_pad|>' * 6}<|vision_end|>"
     assert text == (
         "<|im_start|>system\nBe brief.<|im_end|>\n"
@@ -200,7 +200,7 @@ def test_the_likeliest_answer(folder: Path, network: ChatModel) -> None:
     turns = asking(*pictures(frames_for(folder, 3)))
     said = network.answer(turns, max_tokens=6)
     ids = greedy_by_hand(network, turns, 6)
-    assert said.text == network._tokenizer.decode(ids, skip_special_tokens=True)
+    assert said.text == network.tokenizer.decode(ids, skip_special_tokens=True)
     assert (said.finish, said.tokens_written) == ("length", 6)
     assert said.tokens_read == network.inputs(turns)["input_ids"].shape[1]
 
@@ -231,7 +231,7 @@ def test_sampling_in_a_folder_does_not_act(
     raw = type(network.model).from_pretrained(other)
     inputs = loaded.inputs(turns)
     written = raw.generate(**inputs, max_new_tokens=12, do_sample=False, num_beams=1)
-    text = loaded._tokenizer.decode(written[0, wanted.tokens_read :], skip_special_tokens=True)
+    text = loaded.tokenizer.decode(written[0, wanted.tokens_read :], skip_special_tokens=True)
     assert text != wanted.text
 
 
@@ -254,7 +254,7 @@ def test_the_first_token_s_probabilities(folder: Path, network: ChatModel) -> No
     likeliest = sorted(range(len(chances)), key=chances.__getitem__)[-chat_vlm.LIKELIEST :]
     wanted: dict[str, float] = {}
     for token in likeliest:
-        text = network._tokenizer.decode([token])
+        text = network.tokenizer.decode([token])
         wanted[text] = wanted.get(text, 0.0) + chances[token]
     assert said.first_token.keys() == wanted.keys()
     for text, chance in wanted.items():
@@ -315,8 +315,8 @@ def test_a_text_model(text_network: ChatModel) -> None:
     turns = [Turn("system", ("Be brief.",)), Turn("user", ("one", "two"))]
     said = text_network.answer(turns, max_tokens=5)
     ids = greedy_by_hand(text_network, turns, 5)
-    assert said.text == text_network._tokenizer.decode(ids, skip_special_tokens=True)
-    assert "<|im_start|>user\none\n\ntwo<|im_end|>" in text_network._tokenizer.decode(
+    assert said.text == text_network.tokenizer.decode(ids, skip_special_tokens=True)
+    assert "<|im_start|>user\none\n\ntwo<|im_end|>" in text_network.tokenizer.decode(
         text_network.inputs(turns)["input_ids"][0]
     )
 
@@ -465,12 +465,10 @@ def test_the_tokenizer_of_another_model(copy: Path) -> None:
 
 def test_nothing_says_where_answers_end(tmp_path: Path) -> None:
     """Of transformers' own kinds each has an end of its own, so this is no whole folder."""
-    config = SimpleNamespace(get_text_config=SimpleNamespace)
-    tokenizer = SimpleNamespace(eos_token_id=None)
     with pytest.raises(ValueError, match="nothing in it says which token ends an answer"):
-        chat_vlm._folder_to_ends(tmp_path, config, tokenizer)
-    tokenizer.eos_token_id = 7
-    assert chat_vlm._folder_to_ends(tmp_path, config, tokenizer) == [7]
+        folder_to_ends(tmp_path, None, None)
+    assert folder_to_ends(tmp_path, None, 7) == [7]
+    assert folder_to_ends(tmp_path, [7, 2], 7) == [2, 7]
 
 
 def test_code_in_a_folder_is_not_run(folder: Path, tmp_path: Path) -> None:
