@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,18 +12,12 @@ from aigve_cli import __version__
 from aigve_cli.contract import Extent
 from aigve_cli.dataset.samples import load_dataset
 from aigve_cli.engine.journal import FEATURES, Journal
-from aigve_cli.engine.judging import open_run_judges
-from aigve_cli.engine.look import Looker
-from aigve_cli.engine.networks import is_module, load_function, load_network
-from aigve_cli.engine.plan import Producer, Settings, request_producers
-from aigve_cli.engine.producers import (
-    Precision,
-    Producers,
-    resolve_device,
-    set_arithmetic,
-)
-from aigve_cli.engine.resolve import resolve_plan
-from aigve_cli.engine.run import Run, reference_statistics, without_statistics
+from aigve_cli.engine.memory import PrecisionChoice, base_precision, fit_models, key_of
+from aigve_cli.engine.passes import Machine, Passes
+from aigve_cli.engine.plan import Settings
+from aigve_cli.engine.producers import Precision, resolve_device
+from aigve_cli.engine.resolve import Resolved, resolve_plan
+from aigve_cli.engine.run import reference_statistics, without_statistics
 from aigve_cli.engine.saved_statistics import (
     SavedStatistics,
     check_statistics,
@@ -32,7 +25,7 @@ from aigve_cli.engine.saved_statistics import (
 )
 from aigve_cli.engine.setup import Plan, announce_plan, make_plan
 from aigve_cli.errors import EXIT_FAILED, EXIT_PARTIAL, UsageError
-from aigve_cli.judges.settings import Judges, counts_to_text, judge_settings, unread_to_text
+from aigve_cli.judges.settings import counts_to_text, judge_settings, unread_to_text
 from aigve_cli.output import Output
 from aigve_cli.results import records
 from aigve_cli.results.document import (
@@ -43,7 +36,7 @@ from aigve_cli.results.document import (
 )
 from aigve_cli.results.files import RESULTS
 from aigve_cli.video.ffmpeg import ffmpeg_version
-from aigve_cli.weights import JUDGE, Located, WeightsMode, network_card
+from aigve_cli.weights import WeightsMode
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -102,7 +95,7 @@ def evaluate(
     device: Device = "auto",
     batch_size: int | None = None,
     decode_workers: int | None = None,
-    precision: Precision = "fp32",
+    precision: PrecisionChoice = "auto",
     weights: WeightsMode = "auto",
     weights_dir: Path | str | None = None,
     offline: bool = False,
@@ -144,7 +137,8 @@ def evaluate(
         device: ``auto`` takes the GPU where there is one.
         batch_size: Pictures in a batch; None counts pixels.
         decode_workers: Videos decoded at the same time; None counts processors.
-        precision: ``fp32``, ``tf32`` or ``bf16``; recorded with the result.
+        precision: ``fp32``, ``tf32`` or ``bf16``; recorded with the result. ``auto`` is ``fp32``,
+            and on a GPU ``bf16`` for models of billions of weights.
         weights: ``auto``, ``standard`` or ``embedded``.
         weights_dir: Folder of published checkpoints.
         offline: Never use the network.
@@ -175,7 +169,7 @@ def evaluate(
     output = output or Output(silent=True)
     for option, value, choices in (
         ("device", device, get_args(Device)),
-        ("precision", precision, get_args(Precision)),
+        ("precision", precision, get_args(PrecisionChoice)),
         ("weights", weights, get_args(WeightsMode)),
     ):
         if value not in choices:
@@ -238,7 +232,7 @@ def run_plan(
     device: str,
     batch_size: int | None,
     decode_workers: int | None,
-    precision: Precision,
+    precision: PrecisionChoice,
     output_dir: Path,
     fresh: bool,
     keep_features: bool,
@@ -248,6 +242,8 @@ def run_plan(
     """Do what a plan says, and write its results."""
     for line in plan.dataset.describe():
         output.note(line)
+    # Before anything is fetched that could not be loaded.
+    plan = fit_models(Resolved(plan, {}), device=device, precision=precision).plan
     # Only auto asks what an earlier run in the folder has chosen: the others need not touch it.
     resolved = resolve_plan(plan) if plan.policy.mode != "auto" else None
     # A run that only asks a server need not wait for torch.
@@ -256,7 +252,7 @@ def run_plan(
     settings = {
         "aigve": __version__,
         "device": device,
-        "precision": precision,
+        "precision": base_precision(precision),
         "torch": records.package_version("torch"),
         "transformers": records.package_version("transformers"),
         "tokenizers": records.package_version("tokenizers"),
@@ -264,14 +260,17 @@ def run_plan(
         "ffmpeg": ffmpeg_version(),
     }
     journal = Journal(output_dir, settings, fresh=fresh)
-    opened = contextlib.ExitStack()
     try:
         resolved = resolved or resolve_plan(plan, earlier=journal.choices)
-        plan, located = resolved.plan, resolved.located
-        weights = {name: here.sha256 for name, here in located.items()}
-        warnings = announce_plan(plan, output, precision)
+        located = resolved.located
+        fit = fit_models(resolved, device=device, precision=precision)
+        plan, base = fit.plan, base_precision(precision)
+        weights = {name: key_of(here, fit.places.get(name)) for name, here in located.items()}
+        warnings = announce_plan(plan, output, base)
+        for note in fit.notes:
+            output.note(note)
         if plan.statistics:
-            more = _check_statistics(plan, plan.statistics, weights, precision)
+            more = _check_statistics(plan, plan.statistics, weights, base)
             for warning in more:
                 output.warn(warning)
             warnings += more
@@ -282,28 +281,15 @@ def run_plan(
                 "networks": weights,
             }
         )
-        judges = None
-        if plan.asks and plan.judge is not None:
-            judges = opened.enter_context(open_run_judges(plan.judge, located, device, precision))
-            weights[JUDGE.name] = judges.digest
         processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
         workers = decode_workers or max(2, min(8, processors // 2))
-        looker = Looker(
-            planned=plan.computed,
+        passes = Passes(
+            fit,
+            located=located,
             weights=weights,
             journal=journal,
-            load=_loader(plan, located, judges, device, precision, batch_size),
-            workers=workers,
-            threads=max(1, processors // workers),
+            machine=Machine(device, base, batch_size, workers, max(1, processors // workers)),
             keep_features=keep_features,
-        )
-        run = Run(
-            samples=plan.dataset.samples,
-            planned=plan.computed,
-            weights=weights,
-            journal=journal,
-            looker=looker,
-            statistics=plan.statistics,
         )
         if not journal.resumed and (output_dir / RESULTS).exists():
             output.note(f"{output_dir / RESULTS} of an earlier run will be replaced.")
@@ -311,14 +297,14 @@ def run_plan(
             output.warn(f"Kept features of another run are replaced: {journal.replaced}.")
         if journal.resumed:
             output.note(f"Going on with {output_dir / 'journal.jsonl'}.")
-        with output.progress("compute", total=len(run.work())) as progress:
-            run.score_samples(progress)
+        run = passes.run(output)
+        judges = passes.judges
         if judges:
             output.note(counts_to_text(judges.desk.counts))
             if warning := unread_to_text(judges.desk.unread):
                 output.warn(warning)
                 warnings.append(warning)
-        document = run_to_document(plan, run, located, judges, device, precision, warnings)
+        document = run_to_document(fit, run, located, judges, device, base, warnings)
         write_document(plan, document, output_dir)
         exit_code = document_to_exit_code(document, strict=strict)
         if plan.save_statistics:
@@ -329,7 +315,7 @@ def run_plan(
                 output.note(f"No statistics are saved of {', '.join(others)}: they need all rows.")
             if saved:
                 target = plan.save_statistics
-                write_statistics_file(target, saved, weights=weights, precision=precision)
+                write_statistics_file(target, saved, weights=weights, precision=base)
                 output.note(f"Statistics of {', '.join(saved)}: {target}")
             if problems:
                 exit_code = max(exit_code, EXIT_PARTIAL if saved else EXIT_FAILED)
@@ -337,7 +323,6 @@ def run_plan(
         size = journal.feature_bytes()
         journal.finish(keep_features=keep)
     finally:
-        opened.close()
         journal.close()
     report_failures(document, output)
     if keep and not keep_features and size:
@@ -376,31 +361,3 @@ def _check_statistics(
         for planned in useful
     ]
     return list(dict.fromkeys(note for notes_of_one in notes for note in notes_of_one))
-
-
-def _loader(
-    plan: Plan,
-    located: Mapping[str, Located],
-    judges: Judges | None,
-    device: str,
-    precision: Precision,
-    batch_size: int | None,
-) -> Callable[[], Producers]:
-    def load() -> Producers:
-        networks: dict[Producer, Any] = {}
-        functions: dict[Producer, Any] = {}
-        if plan.computes:
-            set_arithmetic(precision)
-        for producer in set().union(*map(request_producers, plan.requests)):
-            if producer.name == JUDGE.name:
-                continue
-            card, variant = network_card(producer.name), producer.variant
-            if here := located.get(producer.checkpoint):
-                networks[producer] = load_network(card, here, device=device, variant=variant)
-                continue
-            function = load_function(card, variant, device=device)
-            (networks if is_module(function) else functions)[producer] = function
-        desk = judges.desk if judges else None
-        return Producers(networks, functions, device, precision, batch_size, desk)
-
-    return load

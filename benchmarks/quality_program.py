@@ -98,12 +98,12 @@ def measured_network(network: nn.Module, name: str, forwards: str) -> nn.Module:
 
 
 def aigve(forwards: str, arguments: list[str]) -> None:
-    from aigve_cli import api, main
-    from aigve_cli.engine import look, produce
+    from aigve_cli import main
+    from aigve_cli.engine import look, passes, produce
     from aigve_cli.video import prefetch
     from aigve_cli.video.views import view_to_text
 
-    load_network, load_function = api.load_network, api.load_function
+    load_network, load_function = passes.load_network, passes.load_function
 
     def measured_load(card: Any, *rest: Any, **more: Any) -> nn.Module:
         with PARTS.part("load"):
@@ -113,10 +113,10 @@ def aigve(forwards: str, arguments: list[str]) -> None:
     def measured_function(card: Any, *rest: Any, **more: Any) -> Any:
         return measured_network(load_function(card, *rest, **more), card.name, forwards)
 
-    api.load_network, api.load_function = measured_load, measured_function
+    passes.load_network, passes.load_function = measured_load, measured_function
     PARTS.wrap(look, "inspect", "hash and count")
     PARTS.wrap(prefetch, "frame_to_host_view", lambda _frame, steps: f"view {view_to_text(steps)}")
-    PARTS.wrap(produce, "_frame_to_input", lambda _p, _f, steps: f"to input {view_to_text(steps)}")
+    PARTS.wrap(produce, "frame_to_input", lambda _p, _f, steps: f"to input {view_to_text(steps)}")
     PARTS.wrap(produce.VideoRows, "_head", "heads")
     frames = prefetch.VideoReader.__iter__
 

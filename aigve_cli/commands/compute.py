@@ -163,11 +163,12 @@ DecodeWorkers = Annotated[
     ),
 ]
 PrecisionOption = Annotated[
-    Literal["fp32", "tf32", "bf16"],
+    Literal["auto", "fp32", "tf32", "bf16"],
     typer.Option(
         "--precision",
         envvar="AIGVE_PRECISION",
-        help="Arithmetic of networks; recorded with every number.",
+        help="Arithmetic of networks; recorded with every number. auto is fp32, and on a GPU bf16 "
+        "for models of billions of weights.",
     ),
 ]
 Weights = Annotated[
@@ -289,7 +290,7 @@ def compute(
     use_cpu: UseCpu = False,
     batch_size: BatchSize = "auto",
     decode_workers: DecodeWorkers = "auto",
-    precision: PrecisionOption = "fp32",
+    precision: PrecisionOption = "auto",
     weights: Weights = "auto",
     weights_dir: WeightsDir = None,
     offline: Offline = False,
@@ -349,6 +350,7 @@ def compute(
     instead = _other_fvd(models) if fvd_model is not None else None
     batch = _count("--batch-size", batch_size)
     workers = _count("--decode-workers", decode_workers)
+    device = "cpu" if use_cpu else device
     rate = None if fps == "native" else _rate(fps)
 
     from aigve_cli import api
@@ -356,6 +358,8 @@ def compute(
     from aigve_cli.dataset import staging
     from aigve_cli.dataset.samples import load_dataset
     from aigve_cli.engine import setup
+    from aigve_cli.engine.describe import describe_plan
+    from aigve_cli.engine.memory import fit_models
     from aigve_cli.engine.resolve import resolve_plan
     from aigve_cli.judges.settings import judge_settings
     from aigve_cli.results.tables import PLAN_COLUMNS, RESULT_COLUMNS, records_to_rows
@@ -418,14 +422,15 @@ def compute(
         save_annotations(dataset, out_json)
         output.note(f"Annotations: {out_json}")
     if dry_run:
-        plan = resolve_plan(plan, fetch=False).plan
-        rows = setup.describe_plan(plan, output_dir, output, keep_features=keep_features)
+        resolved = resolve_plan(plan, fetch=False)
+        fit = fit_models(resolved, device=device, precision=precision)
+        rows = describe_plan(fit, output_dir, output, keep_features=keep_features)
         output.rows(rows, PLAN_COLUMNS, format_)
         return
     try:
         results = api.run_plan(
             plan,
-            device="cpu" if use_cpu else device,
+            device=device,
             batch_size=batch,
             decode_workers=workers,
             precision=precision,

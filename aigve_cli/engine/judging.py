@@ -7,15 +7,18 @@ from contextlib import AbstractContextManager
 from functools import partial
 from importlib.metadata import version
 
+from aigve_cli.engine.memory import Place
 from aigve_cli.engine.networks import load_network
-from aigve_cli.engine.producers import Precision
 from aigve_cli.engine.setup import local_judges
 from aigve_cli.judges.settings import Judges, JudgeSettings, LocalWeights, open_judges
 from aigve_cli.weights import Located, network_card
 
 
 def open_run_judges(
-    settings: JudgeSettings, located: Mapping[str, Located], device: str, precision: Precision
+    settings: JudgeSettings,
+    located: Mapping[str, Located],
+    device: str,
+    places: Mapping[str, Place],
 ) -> AbstractContextManager[Judges]:
     """The judges of a run; those of this process are loaded when they are first asked.
 
@@ -23,13 +26,14 @@ def open_run_judges(
         settings: Who they are.
         located: Weights by checkpoint, of those that run here.
         device: Where these run.
-        precision: Of their arithmetic.
+        places: How they are loaded, by checkpoint; without one as saved.
     """
     local = {}
     for spec, producer in local_judges(settings).items():
         card, here = network_card(producer.name), located[producer.checkpoint]
         # By default the folder's own type of numbers: a card's memory is what such models lack.
-        variant = "bfloat16" if precision == "bf16" else ""
+        place = places.get(producer.checkpoint)
+        variant = "" if place is None or place.numbers == "auto" else place.numbers
         facts = {
             "model": here.published or here.path.name,
             "sha256": here.sha256,
@@ -38,6 +42,6 @@ def open_run_judges(
             "transformers": version("transformers"),
         }
         local[spec] = LocalWeights(
-            partial(load_network, card, here, device=device, variant=variant), facts
+            partial(load_network, card, here, device=device, variant=variant, place=place), facts
         )
     return open_judges(settings, local=local, device=device)

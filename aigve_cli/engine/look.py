@@ -18,8 +18,8 @@ from aigve_cli.engine.plan import (
     Leaf,
     PlannedMetric,
     for_role,
+    gives_records,
     is_head,
-    is_judged,
     request_frames,
     request_key,
     request_looks,
@@ -57,7 +57,8 @@ class Counts:
     """Videos whose rows an earlier run had stored."""
     frames: int = 0
     passes: int = 1
-    """2 where a video's frame count was wrong and it was decoded once more."""
+    """As many as models that do not fit together need, and one more where a video's frame count was
+    wrong and it was decoded again."""
     looked: dict[str, int] = field(default_factory=dict)
     """Frames, clips or tiles that each network has looked at."""
     read: dict[str, int] = field(default_factory=dict)
@@ -89,8 +90,7 @@ class Looked:
 
     record: VideoRecord
     rows: Mapping[Request, Floats | tuple[Record, ...] | AigveError] = field(default_factory=dict)
-    """What only the scores of this video need: rows of networks, records of judges, or why there
-    are none; not on disk."""
+    """What only this video's scores need: rows, records, or why there are none; not on disk."""
 
 
 @dataclass
@@ -153,6 +153,7 @@ class Looker:
         workers: Videos decoded at the same time.
         threads: Threads of each decoder; 0 lets ffmpeg choose.
         keep_features: Store the rows of single videos too.
+        counts: What earlier passes of the run did, counted on.
     """
 
     def __init__(
@@ -165,8 +166,9 @@ class Looker:
         workers: int,
         threads: int,
         keep_features: bool = False,
+        counts: Counts | None = None,
     ) -> None:
-        self.counts = Counts()
+        self.counts = counts or Counts()
         self._planned = planned
         self._weights = weights
         self._journal = journal
@@ -216,6 +218,8 @@ class Looker:
     def _loaded(self) -> Producers:
         if self._producers is None:
             self._producers = self._load()
+            self._producers.looked.update(self.counts.looked)
+            self._producers.read.update(self.counts.read)
             self.counts.looked = self._producers.looked
             self.counts.read = self._producers.read
             if desk := self._producers.desk:
@@ -372,7 +376,7 @@ class Looker:
         if inspected.content in self._recounted:
             problem = VideoError("gives another number of frames each time it is decoded")
             return self._look(work, replace(inspected, problem=problem), None, progress)
-        self.counts.passes = 2
+        self.counts.passes += not self._recounted
         self._recounted.add(inspected.content)
         stream = self._prefetcher.open(self._job(work.path, self.wanted(work, inspected)))
         return self._look(work, inspected, stream, progress)
@@ -419,7 +423,7 @@ class Looker:
             if isinstance(gathered, AigveError):
                 refused[key] = gathered.message
             else:
-                assert not isinstance(gathered, tuple), "a judge's records are not stored"
+                assert not isinstance(gathered, tuple), "records are not stored"
                 stored[key] = units, gathered
         fresh = {request: _gathered(rows, request, None, record.facts) for request in found.fresh}
         record = replace(record, refused=refused)
@@ -444,7 +448,7 @@ def _gathered(
         return frames.sampling.units(facts) if units is None else units
 
     try:
-        if is_judged(request):
+        if gives_records(request):
             return rows.records(request, units_of)
         return rows.gather(request, units_of)
     except SetupError:

@@ -8,7 +8,8 @@ know: they are reported here. Training checkpoints (tensors under ``state_dict``
 that begin with ``module.``) are unwrapped for all.
 
 Where the weights are a folder as transformers saves models, the module has
-``load(folder, processor, variant) -> nn.Module`` instead.
+``load(folder, processor, variant) -> nn.Module`` instead, and that of a model of billions of
+weights ``load(folder, processor, variant, placement)``, which puts them where they belong.
 """
 
 from __future__ import annotations
@@ -28,11 +29,18 @@ from aigve_cli.weights import Located, NetworkCard, network_card
 if TYPE_CHECKING:
     import torch
 
+    from aigve_cli.engine.memory import Place
+
 KEYS_SHOWN = 10
 
 
 def load_network(
-    card: NetworkCard, located: Located, *, device: str, variant: str = ""
+    card: NetworkCard,
+    located: Located,
+    *,
+    device: str,
+    variant: str = "",
+    place: Place | None = None,
 ) -> torch.nn.Module:
     """Build a network and load its weights, every key of them, for evaluation.
 
@@ -44,6 +52,7 @@ def load_network(
         located: Its weights.
         device: A torch device, such as ``cpu`` or ``cuda:0``.
         variant: One of the variants that the network's module names; empty is the only one of most.
+        place: Of a large model, its type of numbers, and how much of it the device holds.
 
     Returns:
         The module on ``device``, in eval mode, without gradients.
@@ -51,6 +60,8 @@ def load_network(
     Raises:
         WeightsError: The file is no checkpoint, or its keys or shapes are not the network's.
     """
+    if card.numbers:
+        return _read_large(card, located, variant, device, place).eval().requires_grad_(False)
     if card.layout == "folder":
         network = _read_folder(card, located, variant)
     else:
@@ -74,15 +85,15 @@ def check_network(card: NetworkCard, located: Located, variant: str = "") -> Non
         _checked(card, located, variant)
 
 
-def folder_to_picture_size(card: NetworkCard, located: Located) -> int:
-    """The side in pixels of the pictures that a folder's model takes.
+def folder_to_picture_size(card: NetworkCard, located: Located) -> int | None:
+    """The side in pixels of the pictures that a folder's model takes; None if it takes any.
 
     Raises:
         WeightsError: It is a folder of another kind of model.
         SetupError: transformers cannot be imported.
     """
     with _of_folder(card, located):
-        size: int = importlib.import_module(card.module).folder_to_picture_size(located.path)
+        size: int | None = importlib.import_module(card.module).folder_to_picture_size(located.path)
         return size
 
 
@@ -91,6 +102,26 @@ def _read_folder(card: NetworkCard, located: Located, variant: str) -> torch.nn.
         module = importlib.import_module(card.module)
         processor = located.processor or located.path
         network: torch.nn.Module = module.load(located.path, processor, variant)
+        return network
+
+
+def _read_large(
+    card: NetworkCard, located: Located, variant: str, device: str, place: Place | None
+) -> torch.nn.Module:
+    """A model on its device, of which main memory never holds all unless that is its device."""
+    with _of_folder(card, located):
+        import torch
+        from aigve_models._pretrained import Placement
+
+        module = importlib.import_module(card.module)
+        numbers = place.numbers if place else card.numbers
+        placement = Placement(
+            device=device,
+            dtype=numbers if numbers == "auto" else getattr(torch, numbers),
+            gpu_bytes=place.gpu_bytes if place else None,
+        )
+        processor = located.processor or located.path
+        network: torch.nn.Module = module.load(located.path, processor, variant, placement)
         return network
 
 

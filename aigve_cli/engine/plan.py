@@ -91,7 +91,7 @@ class PlannedMetric:
         return [
             request
             for request in dict.fromkeys(everything)
-            if has_units(request) and not reads_prompts(request) and not is_judged(request)
+            if has_units(request) and not reads_prompts(request) and not gives_records(request)
         ]
 
 
@@ -272,8 +272,8 @@ def _check_sources(metric: Metric, request: Request) -> None:
         card.layout == "file" or any(len(view) > 1 for view in views)
     ):
         problem = "only a model's folder says how pictures are prepared, and it says all of it"
-    if any(isinstance(source, Request) and is_judged(source) for source in request.sources):
-        problem = "what a judge has found out is read by metrics, not by producers"
+    if any(isinstance(source, Request) and gives_records(source) for source in request.sources):
+        problem = "records, such as a judge's, are read by metrics, not by producers"
     if Prompt in kinds and "prompt" not in metric.card.needs:
         problem = "it reads prompts, which the metric's card does not say that it needs"
     if len({look.role for look in request_frames(request)}) > 1:
@@ -301,8 +301,8 @@ def _check_can_be_stored(metric: Metric, request: Request) -> None:
     if not request_frames(request):
         if metric.compares_sets():
             problem = "sets have rows of frames and clips, not of texts"
-    elif is_judged(request):
-        problem = "a judge's records are not stored, as sets and pairs need rows"
+    elif gives_records(request):
+        problem = "records are not stored, and sets and pairs need rows that are"
     elif reads_prompts(request):
         problem = "rows that a prompt has a part in are not stored, as sets and pairs need them"
     elif not has_units(request):
@@ -483,6 +483,11 @@ def request_producers(request: Request) -> set[Producer]:
 def is_judged(request: Request) -> bool:
     """Whether a judge is asked, who gives JSON records instead of rows."""
     return request.producer == JUDGE.name
+
+
+def gives_records(request: Request) -> bool:
+    """Whether a request gives JSON records instead of rows: a judge's, or what a network writes."""
+    return is_judged(request) or request.output_name in network_card(request.producer).records
 
 
 def is_head(request: Request) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aigve_cli.contract import Frames, Request, Text, View
 from aigve_cli.engine.plan import Leaf, is_head, request_leaf, request_producer
-from aigve_cli.engine.producers import Producers, Queue, QueueKey, frame_to_input
+from aigve_cli.engine.producers import Outputs, Producers, Queue, QueueKey, frame_to_input
 from aigve_cli.errors import AigveError
 from aigve_cli.judges.show import Shown, shown_to_parts
 from aigve_cli.lazy import np
@@ -116,14 +116,18 @@ class VideoRows:
     def records(
         self, request: Request, units_of: Callable[[Frames], Indices]
     ) -> tuple[Record, ...]:
-        """What a judge has found out of each unit; waits for its last answer.
+        """What a judge has found out of each unit, or a network has written about it.
+
+        Waits for a judge's last answer.
 
         Raises:
             SetupError: No judge can be reached.
         """
-        source = request.sources[0]
+        source, leaf = request.sources[0], request_leaf(request)
         assert isinstance(source, Frames)
-        return self._judged[request_leaf(request)].records(units_of(source))
+        if leaf in self._judged:
+            return self._judged[leaf].records(units_of(source))
+        return self._leaves[leaf].records(request.output_name, units_of(source))
 
     def gather(self, request: Request, units_of: Callable[[Frames], Indices]) -> Floats:
         """The rows of a request, float32.
@@ -186,6 +190,7 @@ class _LeafRows:
         self._position: dict[tuple[int, ...], int] = {}
         self._tiles = 1
         self._rows: dict[str, Floats] = {}
+        self._records: dict[str, list[Record]] = {}
         self._filled = 0
         self._device_steps = split_view(leaf.view)[1]
 
@@ -216,10 +221,13 @@ class _LeafRows:
             if not self._needed[index]:
                 del self._seen[index]
 
-    def receive(self, outputs: Mapping[str, Floats]) -> None:
-        """The next row of each output, in the order in which units were added."""
+    def receive(self, outputs: Outputs) -> None:
+        """The next row or record of each output, in the order in which units were added."""
         for name in self._outputs:
-            self._room(name, outputs[name])[self._filled] = outputs[name]
+            if isinstance(outputs[name], Mapping):
+                self._records.setdefault(name, []).append(outputs[name])
+            else:
+                self._room(name, outputs[name])[self._filled] = outputs[name]
         self._filled += 1
 
     def _room(self, name: str, row: Floats) -> Floats:
@@ -233,11 +241,18 @@ class _LeafRows:
             self._rows[name] = np.empty((units * self._tiles, *row.shape), np.float32)
         return self._rows[name]
 
-    def rows(self, output: str, units: Indices) -> Floats:
+    def records(self, output: str, units: Indices) -> tuple[Record, ...]:
+        self._settle()
+        return tuple(self._records[output][self._position[tuple(u)]] for u in units.tolist())
+
+    def _settle(self) -> None:
         if not self.complete:
             self.queue.flush()
         if self.problem:
             raise self.problem
+
+    def rows(self, output: str, units: Indices) -> Floats:
+        self._settle()
         if output not in self._rows or len(units) == 0:
             known = self._rows.get(output)
             return np.zeros((0, 0 if known is None else known.shape[1]), np.float32)

@@ -12,6 +12,7 @@ from aigve_cli.engine.plan import Leaf, Producer, request_producer
 from aigve_cli.errors import AigveError, SetupError, WeightsError
 from aigve_cli.lazy import np
 from aigve_cli.video.views import frames_to_view
+from aigve_cli.weights import network_card
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +25,8 @@ TEXTS_KEPT = 10_000
 """Distinct texts whose rows stay in memory, a few kilobytes each."""
 Precision = Literal["fp32", "tf32", "bf16"]
 Function = Callable[[Any], Mapping[str, Any]]
+Outputs = Mapping[str, Any]
+"""By name: float32 arrays with a row a unit, or a list with a JSON record a unit."""
 
 BATCH_PIXELS = {"cpu": 6 * 224 * 224, "cuda": 64 * 224 * 224}
 """Pixels of an automatic batch. A constant, so that a batch never depends on what else runs.
@@ -122,8 +125,8 @@ class Owner(Protocol):
     problem: AigveError | None
     """Why there will be no rows."""
 
-    def receive(self, outputs: Mapping[str, Floats]) -> None:
-        """The next row of each output, in the order in which units were added."""
+    def receive(self, outputs: Outputs) -> None:
+        """The next row or record of each output, in the order in which units were added."""
 
 
 class Queue:
@@ -180,8 +183,7 @@ class Queue:
             return
         units, owners = zip(*batch, strict=True)
         texts = tuple(text for owner in owners for text in owner.texts) if self._with_text else ()
-        network = self._producers.networks[self._producer]
-        outputs = _run_network(self._producers, network, list(units), texts)
+        outputs = _run_network(self._producers, self._producer, list(units), texts)
         _count(self._producers.looked, self._producer, len(units))
         for row, owner in enumerate(owners):
             owner.receive({name: values[row] for name, values in outputs.items()})
@@ -199,18 +201,18 @@ def frame_to_input(producers: Producers, frame: NDArray[Any], steps: View) -> to
 
 
 def _run_network(
-    producers: Producers, network: Any, units: list[torch.Tensor], texts: tuple[str, ...]
-) -> Mapping[str, Floats]:
+    producers: Producers, producer: Producer, units: list[torch.Tensor], texts: tuple[str, ...]
+) -> Outputs:
     import torch
 
-    def forward() -> Mapping[str, torch.Tensor]:
-        with _arithmetic(producers):
+    network = producers.networks[producer]
+
+    def forward() -> Outputs:
+        with _arithmetic(producers, producer):
             batch = torch.stack(units)
             layout = torch.channels_last if batch.ndim == 4 else torch.channels_last_3d
             batch = batch.contiguous(memory_format=layout)
-            outputs: Mapping[str, torch.Tensor] = (
-                network.with_text(batch, texts) if texts else network(batch)
-            )
+            outputs: Outputs = network.with_text(batch, texts) if texts else network(batch)
             return outputs
 
     rows = _outputs(producers, forward, f"a batch of {len(units)}")
@@ -218,17 +220,19 @@ def _run_network(
     return rows
 
 
-def _outputs(
-    producers: Producers, compute: Callable[[], Mapping[str, torch.Tensor]], what: str
-) -> Mapping[str, Floats]:
+def _outputs(producers: Producers, compute: Callable[[], Outputs], what: str) -> Outputs:
     import torch
 
     with torch.inference_mode(), _reporting_memory(producers, what):
-        return {name: output.float().cpu().numpy() for name, output in compute().items()}
+        return {
+            name: output.float().cpu().numpy() if isinstance(output, torch.Tensor) else output
+            for name, output in compute().items()
+        }
 
 
-def _check_finite(rows: Mapping[str, Floats], network: Any) -> None:
-    if not all(np.isfinite(values).all() for values in rows.values()):
+def _check_finite(outputs: Outputs, network: Any) -> None:
+    rows = [values for values in outputs.values() if isinstance(values, np.ndarray)]
+    if not all(np.isfinite(values).all() for values in rows):
         raise WeightsError(
             f"{type(network).__name__} gives numbers that are not finite.",
             hint="Its checkpoint is damaged, or --precision is too low for it.",
@@ -249,10 +253,11 @@ def _reporting_memory(producers: Producers, what: str) -> Iterator[None]:
         ) from error
 
 
-def _arithmetic(producers: Producers) -> AbstractContextManager[Any]:
+def _arithmetic(producers: Producers, producer: Producer) -> AbstractContextManager[Any]:
     import torch
 
-    if producers.precision == "bf16":
+    # A large model computes in the type that its weights have.
+    if producers.precision == "bf16" and not network_card(producer.name).numbers:
         return torch.autocast(producers.device, dtype=torch.bfloat16)
     return nullcontext()
 

@@ -195,7 +195,7 @@ def write_questions_file(
     }
     device = resolve_device(device) if located else "cpu"
     with (
-        open_run_judges(judges, located, device, "fp32") as opened,
+        open_run_judges(judges, located, device, {}) as opened,
         output.progress("questions", total=len(prompts), of="prompts") as progress,
     ):
         if kept is not None and (kept.judge, kept.prompt_version) != (

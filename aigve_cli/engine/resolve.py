@@ -133,6 +133,8 @@ def _named_steps(producer: Producer, here: Located, how: str) -> View:
     card, folder = network_card(producer.name), here.processor or here.path
     side = folder_to_picture_size(card, here)
     view = folder_to_view(folder, how)
+    if side is None:
+        return view
     height, width = view_size(view)
     if (height, width) != (side, side):
         raise WeightsError(

@@ -15,7 +15,7 @@ from aigve_cli.engine.look import Looked, Looker, VideoWork
 from aigve_cli.engine.plan import (
     PlannedMetric,
     for_role,
-    is_judged,
+    gives_records,
     request_frames,
     request_key,
     request_sampling,
@@ -202,9 +202,9 @@ class Run:
                     theirs = self._features(planned, reference, "reference")
             else:
                 fresh = self._fresh(planned, sample)
-                judged = {name for name, asked in planned.requests.items() if is_judged(asked)}
-                ours = {name: rows for name, rows in fresh.items() if name not in judged}
-                found = {name: fresh[name] for name in judged}
+                told = {name for name, asked in planned.requests.items() if gives_records(asked)}
+                ours = {name: rows for name, rows in fresh.items() if name not in told}
+                found = {name: fresh[name] for name in told}
             features = SampleFeatures(ours, theirs, generated.facts, found)
             seen = sample if "prompt" in needs else replace(sample, prompt=None)
             score = planned.metric.score(features, seen, planned.options)
@@ -382,13 +382,13 @@ def lacks_prompt(planned: PlannedMetric, sample: Sample) -> bool:
 
 
 def _shown(planned: PlannedMetric, record: VideoRecord) -> dict[str, Any]:
-    """The frames that a judge was shown, request by request, for a score's details."""
+    """The frames that records are about, request by request, for a score's details."""
     assert record.facts is not None
     facts = record.facts
     units = {
         name: request_sampling(request).units(facts).tolist()
         for name, request in planned.requests.items()
-        if is_judged(request)
+        if gives_records(request)
     }
     return {FRAMES_SHOWN: units}
 

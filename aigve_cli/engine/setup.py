@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from aigve_cli.contract import Extent, Request, Sample, VideoFacts
 from aigve_cli.dataset.samples import Dataset
-from aigve_cli.engine.estimate import describe_requests
 from aigve_cli.engine.plan import (
     PlannedMetric,
     Producer,
@@ -30,13 +27,11 @@ from aigve_cli.errors import UsageError, unknown_name
 from aigve_cli.judges.settings import EXAMPLES, JudgeSettings, JudgeSpec
 from aigve_cli.output import Output
 from aigve_cli.registry import Registry, registry
-from aigve_cli.video.views import view_to_text
 from aigve_cli.weights import (
     JUDGE,
     LOCAL_JUDGE,
     WeightsMode,
     WeightsPolicy,
-    find_weights,
     network_card,
     network_cards,
     weights_policy,
@@ -284,52 +279,6 @@ def announce_plan(plan: Plan, output: Output, precision: str = "fp32") -> list[s
 def with_dataset(plan: Plan, dataset: Dataset) -> Plan:
     """The same plan for other files."""
     return replace(plan, dataset=dataset)
-
-
-def describe_plan(
-    plan: Plan, output_dir: Path, output: Output, *, keep_features: bool = False
-) -> list[dict[str, Any]]:
-    """What a run would do, a row a metric; the rest in words to ``output``."""
-    for line in plan.dataset.describe():
-        output.note(line)
-    announce_plan(plan, output)
-    for network in plan.networks:
-        card, tag, name = network_card(network.name), network.weights or None, network.checkpoint
-        here = find_weights(card, plan.policy, tag=tag, bad_cache_is_missing=True)
-        entry = card.entry(tag)
-        absent = f"not here: {entry.file} is fetched when the run begins, {entry.size_text}"
-        output.note(f"{name}: {here.path} ({here.origin})" if here else f"{name}: {absent}")
-    size = plan.disk_bytes(keep=keep_features)
-    words = "features of an unknown size" if size is None else f"{size / 1e6:.0f} MB of features"
-    stored = words if size != 0 else "scores only"
-    free = f"{_free_disk(output_dir) / 1e9:.0f} GB are free"
-    output.note(f"1 pass; at most {stored} in {output_dir}, where {free}")
-    for line in describe_requests(plan.judge, plan.computed, plan.dataset.generated):
-        output.note(line)
-    rows = []
-    for planned in plan.computed:
-        requests = list(planned.requests.values())
-        rows.append(
-            {
-                "metric": planned.name,
-                "requested": planned.requested,
-                "producers": _lines(p.checkpoint for r in requests for p in request_producers(r)),
-                "view": _lines(view_to_text(f.view) for r in requests for f in request_frames(r)),
-                "sampling": _lines(str(f.sampling) for r in requests for f in request_frames(r)),
-                "options": ", ".join(f"{k}={v}" for k, v in planned.options.items()),
-            }
-        )
-    return rows
-
-
-def _lines(texts: Iterable[str]) -> str:
-    return " | ".join(sorted(set(texts)))
-
-
-def _free_disk(folder: Path) -> int:
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def _check_extent(extent: Extent) -> None:

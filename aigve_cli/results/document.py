@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from aigve_cli.engine.memory import Fit
 from aigve_cli.engine.run import Run
 from aigve_cli.engine.setup import Plan
 from aigve_cli.errors import EXIT_DONE, EXIT_FAILED, EXIT_PARTIAL
@@ -20,7 +21,7 @@ FAILURES_SHOWN = 10
 
 
 def run_to_document(
-    plan: Plan,
+    fit: Fit,
     run: Run,
     located: Mapping[str, Located],
     judges: Judges | None,
@@ -29,12 +30,13 @@ def run_to_document(
     warnings: Sequence[str],
 ) -> dict[str, Any]:
     """What ``results.json`` holds; set metrics are computed here, from what was stored."""
-    dataset = plan.dataset
+    plan, dataset = fit.plan, fit.plan.dataset
     entries = records.video_entries(run, dataset.video_dir)
     by_name: dict[str, list[dict[str, Any]]] = {}
     for planned in plan.metrics:
         if planned.name not in by_name:
-            made = records.metric_records(run, planned, located, judges, plan.extent, precision)
+            own = fit.precision_of(planned, precision)
+            made = records.metric_records(run, planned, located, judges, plan.extent, own)
             by_name[planned.name] = made
     return {
         "schema_version": records.SCHEMA_VERSION,

@@ -26,7 +26,7 @@ from aigve_cli.judges.settings import Judges
 from aigve_cli.judges.task import JudgeTask
 from aigve_cli.video.ffmpeg import ffmpeg_version
 from aigve_cli.video.views import view_to_text
-from aigve_cli.weights import LOCAL_JUDGE, Located, network_card
+from aigve_cli.weights import JUDGE, LOCAL_JUDGE, Located, network_card
 
 SCHEMA_VERSION = 1
 PACKAGES = (
@@ -135,7 +135,9 @@ def _said_of_all(
     """What makes a number another one than its name promises, whatever the metric."""
     if planned.missing:
         return []
-    notes = [] if precision == "fp32" or planned.asks else [f"precision {precision}"]
+    notes = (
+        [] if precision == "fp32" or _states_own_numbers(planned) else [f"precision {precision}"]
+    )
     notes += [
         f"{option.name}={_short(planned.options[option.name])}"
         for option in planned.metric.card.options
@@ -144,6 +146,12 @@ def _said_of_all(
     filled = sum(side["padded_videos"] for side in sides if side)
     videos = "1 video" if filled == 1 else f"{filled} videos"
     return [*notes, f"{videos} filled up with frames"] if filled else notes
+
+
+def _states_own_numbers(planned: PlannedMetric) -> bool:
+    """Whether its arithmetic is a judge's, or that in which its large model was published."""
+    producers = set().union(*map(request_producers, planned.requests.values()))
+    return any(p.name == JUDGE.name or network_card(p.name).numbers for p in producers)
 
 
 def _said_of_models(planned: PlannedMetric, weights: Mapping[str, Located]) -> list[str]:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aigve_cli import api, evaluate
+from aigve_cli import evaluate
 from aigve_cli import registry as registry_module
 from aigve_cli.contract import Card, Frames, Metric, Request, Score, Tile, Value
-from aigve_cli.engine import look
+from aigve_cli.engine import look, passes
 from aigve_cli.engine.produce import VideoRows
 from aigve_cli.engine.run import Run
 from aigve_cli.errors import VideoError
@@ -90,8 +90,8 @@ def with_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def watching(monkeypatch: pytest.MonkeyPatch) -> Watching:
     networks = {"vgg16": FrameMean(), "slowfast-r50": ClipMean(), "gstvqa": Spread()}
-    loader = Watching(api.load_network, networks)
-    monkeypatch.setattr(api, "load_network", loader)
+    loader = Watching(passes.load_network, networks)
+    monkeypatch.setattr(passes, "load_network", loader)
     return loader
 
 
@@ -190,8 +190,8 @@ def test_without_a_size_a_video_on_the_cpu_has_batches_of_its_own(run, videos, w
 
 def test_clip_and_its_relatives(pairs, tmp_path, monkeypatch):
     """The networks of this category: pictures of all videos have one size."""
-    watching = Watching(api.load_network)
-    monkeypatch.setattr(api, "load_network", watching)
+    watching = Watching(passes.load_network)
+    monkeypatch.setattr(passes, "load_network", watching)
     documents = {}
     for size in (None, 7, 1000):
         evaluate(

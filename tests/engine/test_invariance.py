@@ -7,7 +7,8 @@ import shutil
 import pytest
 import torch
 
-from aigve_cli import api, evaluate
+from aigve_cli import evaluate
+from aigve_cli.engine import passes
 
 METRICS = ("fid-lite0", "kid-lite0", "is-lite0", "fvd-lite0")
 
@@ -75,8 +76,8 @@ def test_one_network_pass_for_all_metrics(pairs, tmp_path, monkeypatch):
             seen.append(len(images))
             return self.network(images)
 
-    load = api.load_network
-    monkeypatch.setattr(api, "load_network", lambda *args, **kw: Counted(load(*args, **kw)))
+    load = passes.load_network
+    monkeypatch.setattr(passes, "load_network", lambda *args, **kw: Counted(load(*args, **kw)))
     results = evaluate(pairs, metrics=METRICS, device="cpu", output_dir=tmp_path)
     assert sum(seen) == 8 * 18
     assert results.document["counts"]["looked"] == {"efficientnet-lite0": 8 * 18}

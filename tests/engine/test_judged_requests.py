@@ -174,7 +174,7 @@ def made_up(asked: Request, *, needs: tuple[Any, ...] = ("judge",), compares: bo
         (
             Request("gstvqa:score", (request(FRAMES, TASK),)),
             ("judge",),
-            "what a judge has found out is read by metrics",
+            "records, such as a judge's, are read by metrics",
         ),
     ],
 )
@@ -187,7 +187,7 @@ def test_requests_that_are_refused(asked: Request, needs: tuple[str, ...], words
 
 @pytest.mark.parametrize(("role", "compares"), [("each", False), ("generated", True)])
 def test_records_are_of_single_videos(role: Any, compares: bool) -> None:
-    with pytest.raises(UsageError, match="a judge's records are not stored"):
+    with pytest.raises(UsageError, match="records are not stored"):
         made_up(request(replace(FRAMES, role=role), TASK), compares=compares)
 
 

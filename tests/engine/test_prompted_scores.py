@@ -13,8 +13,9 @@ import pytest
 import torch
 from aigve_models import blip_itm, clip, pickscore
 
-from aigve_cli import api, evaluate
+from aigve_cli import evaluate
 from aigve_cli.contract import Extent, Sample
+from aigve_cli.engine import passes
 from aigve_cli.engine.plan import plan_metric
 from aigve_cli.engine.run import lacks_prompt
 from aigve_cli.errors import UsageError
@@ -50,8 +51,8 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def watching(monkeypatch: pytest.MonkeyPatch) -> Watching:
-    loader = Watching(api.load_network)
-    monkeypatch.setattr(api, "load_network", loader)
+    loader = Watching(passes.load_network)
+    monkeypatch.setattr(passes, "load_network", loader)
     return loader
 
 

@@ -18,10 +18,12 @@ import torch
 from aigve_cli import evaluate
 from aigve_cli.contract import Extent
 from aigve_cli.dataset.samples import load_dataset
+from aigve_cli.engine.describe import describe_plan
 from aigve_cli.engine.journal import JOURNAL
+from aigve_cli.engine.memory import fit_models
 from aigve_cli.engine.plan import PlannedMetric
 from aigve_cli.engine.resolve import Resolved, resolve_plan
-from aigve_cli.engine.setup import Plan, announce_plan, describe_plan, make_plan
+from aigve_cli.engine.setup import Plan, announce_plan, make_plan
 from aigve_cli.errors import WeightsError
 from aigve_cli.output import Output
 from aigve_cli.weights import cards, network_card
@@ -324,13 +326,17 @@ def test_a_named_file_that_does_not_load_is_an_error_under_auto(videos, i3d, tmp
 # --- a dry run --------------------------------------------------------------------------------
 
 
+def described(plan, folder, said):
+    fit = fit_models(resolve_plan(plan, fetch=False), device="cpu", precision="auto")
+    return describe_plan(fit, folder, said)
+
+
 def test_a_dry_run_says_what_would_be_fetched_and_fetches_nothing(
     videos, published, server, tmp_path
 ):
     published(I3D, b"never sent")
     said = Said()
-    plan = resolve_plan(plan_of(videos, "fid,fvd", offline=False), fetch=False).plan
-    rows = describe_plan(plan, tmp_path, said)
+    rows = described(plan_of(videos, "fid,fvd", offline=False), tmp_path, said)
     assert [row["metric"] for row in rows] == ["fid", "fvd"]
     assert any(line.startswith(f"{I3D}: not here: i3d_pretrained_400.pt is") for line in said.notes)
     assert server.asked == []
@@ -338,8 +344,7 @@ def test_a_dry_run_says_what_would_be_fetched_and_fetches_nothing(
 
 def test_a_dry_run_says_what_would_be_substituted(videos, tmp_path):
     said = Said()
-    plan = resolve_plan(plan_of(videos, "fid,kvd", offline=True), fetch=False).plan
-    rows = describe_plan(plan, tmp_path, said)
+    rows = described(plan_of(videos, "fid,kvd", offline=True), tmp_path, said)
     assert [(row["metric"], row["requested"]) for row in rows] == [("fid-lite0", "fid")]
     assert any("fid-lite0 for fid" in line for line in said.warnings)
     assert any(line.startswith("kvd has no number") for line in said.warnings)
@@ -351,7 +356,7 @@ def test_a_dry_run_and_a_damaged_file_in_the_cache(videos, published, server, tm
     plan.policy.cache_dir.mkdir(parents=True)
     (plan.policy.cache_dir / "i3d_pretrained_400.pt").write_bytes(HTML)
     said = Said()
-    describe_plan(resolve_plan(plan, fetch=False).plan, tmp_path, said)
+    described(plan, tmp_path, said)
     assert any("not here: i3d_pretrained_400.pt" in line for line in said.notes)
     assert server.asked == []
 

@@ -50,7 +50,7 @@ class Network(torch.nn.Module):
 def networks(monkeypatch):
     found = {"efficientnet-lite0": Network("features"), "vgg16": Network("taps", least=32)}
     monkeypatch.setattr(
-        "aigve_cli.api.load_network", lambda card, *_args, **_more: found[card.name]
+        "aigve_cli.engine.passes.load_network", lambda card, *_args, **_more: found[card.name]
     )
     return found
 
