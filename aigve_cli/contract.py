@@ -158,6 +158,39 @@ class ResizeWithin:
 
 
 @dataclass(frozen=True)
+class ResizeBetween:
+    """Resize uint8 as Idefics2's image processor does.
+
+    First the longer side is shrunk to ``longer`` if it is larger, and the other one with it, cut to
+    whole pixels; then each side that is smaller than ``shorter`` is stretched to it, alone.
+    """
+
+    shorter: int
+    longer: int
+    resampler: Literal["pil-bilinear", "pil-bicubic"] = "pil-bilinear"
+
+    def __str__(self) -> str:
+        return f"longer side at most {self.longer}, each at least {self.shorter} {self.resampler}"
+
+
+@dataclass(frozen=True)
+class ResizeArea:
+    """Resize uint8 to sides that are multiples of ``multiple``, the aspect kept as far as they can.
+
+    Height times width is ``least`` to ``most``: ``smart_resize`` of Qwen2-VL's image processor.
+    """
+
+    least: int
+    most: int
+    multiple: int = 28
+    resampler: Literal["pil-bicubic"] = "pil-bicubic"
+
+    def __str__(self) -> str:
+        sides = f"sides multiples of {self.multiple}"
+        return f"{self.least} to {self.most} pixels, {sides} {self.resampler}"
+
+
+@dataclass(frozen=True)
 class Grey:
     """uint8 RGB to one grey channel by PIL's integers (ITU-R 601-2 luma); stays [h, w, 1]."""
 
@@ -236,7 +269,7 @@ class AsPublished:
     """What the image processor in a model's folder does: a view of its own, without other steps.
 
     The engine puts named steps in its place once the folder is found. ``how`` is ``standard``, or
-    names what an earlier tool did instead (``aigve``, ``evalcrafter``).
+    names what a tool did before (``squashed``) or instead (``aigve``, ``evalcrafter``).
     """
 
     how: str = "standard"
@@ -249,6 +282,8 @@ Step = (
     Resize
     | ResizeShorter
     | ResizeWithin
+    | ResizeBetween
+    | ResizeArea
     | CentreCrop
     | Grey
     | Tile
@@ -357,7 +392,8 @@ class SampleFeatures:
     facts: VideoFacts | None = None
     """Of the generated video, as far as it was decoded."""
     records: Mapping[str, Sequence[Record]] = field(default_factory=dict)
-    """What a judge has found out of the generated video, a record a unit, by request name."""
+    """What a judge has found out of the generated video, or a network has written about it: a
+    record a unit, by request name."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ COLUMNS = (
     Column("per_video", "PER VIDEO"),
     Column("stands_in_for", "FOR"),
     Column("weights", "WEIGHTS", wrap=True),
+    Column("weights_licence", "LICENCE", wrap=True),
     Column("source", "FROM"),
     Column("title", "TITLE", wrap=True),
 )
@@ -70,7 +71,7 @@ def list_metrics(
                     "better": ", ".join(sorted({value.better for value in card.values})),
                     "per_video": metric.scores_videos(),
                     "stands_in_for": card.stands_in_for or None,
-                    "weights": _weights(metric(), policy),
+                    **_weights(metric(), policy),
                     "source": found.sources[name],
                     "title": card.title,
                     "values": [value.name for value in card.values],
@@ -84,10 +85,11 @@ def list_metrics(
     output.rows(rows, COLUMNS, format_)
 
 
-def _weights(metric: Metric, policy: WeightsPolicy) -> str:
-    """``here``, or what is not: ``missing: lightvqa; to fetch: vgg16``. By default options.
+def _weights(metric: Metric, policy: WeightsPolicy) -> dict[str, str]:
+    """Whether a metric's weights are here, and their licences. By default options.
 
-    Of a metric that asks a judge ``judge``: whose weights these are is said by ``compute``.
+    ``here``, or what is not: ``missing: lightvqa; to fetch: vgg16``. Of a metric that asks a judge
+    ``judge``: whose weights these are is said by ``compute``.
     """
     from aigve_cli.contract import Extent
     from aigve_cli.engine.plan import read_options, request_producers
@@ -97,13 +99,18 @@ def _weights(metric: Metric, policy: WeightsPolicy) -> str:
         requests = metric.requests(read_options("", metric.card.options, {}), Extent()).values()
         producers = set().union(*map(request_producers, requests))
     except Exception as error:  # a plugin's may fail in any way; it must not hide the others
-        return f"unknown: {type(error).__name__}: {error}"
+        return {"weights": f"unknown: {type(error).__name__}: {error}", "weights_licence": ""}
     found: dict[str, list[str]] = {}
+    licences = set()
     for producer in sorted(producers):
         if (card := network_card(producer.name)).weights:
-            status = weights_status(card, policy, tag=producer.weights or None)
-            found.setdefault(status, []).append(producer.checkpoint)
+            tag = producer.weights or None
+            found.setdefault(weights_status(card, policy, tag=tag), []).append(producer.checkpoint)
+            licences.add(card.entry(tag).licence)
     absent = [f"{status}: {', '.join(found[status])}" for status in ABSENT if status in found]
     here = " and ".join(sorted(found))
     asked = "judge" if "judge" in metric.card.needs else "none needed"
-    return "; ".join(absent) or here or asked
+    return {
+        "weights": "; ".join(absent) or here or asked,
+        "weights_licence": ", ".join(sorted(licences)),
+    }

@@ -6,24 +6,37 @@ default, torchvision's, shrinks pictures otherwise: 1.7e-3 of a cosine on a tiny
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from aigve_cli.contract import CentreCrop, Normalise, Resize, ResizeShorter, Scale, Step, View
+from aigve_cli.contract import (
+    CentreCrop,
+    Normalise,
+    Resize,
+    ResizeBetween,
+    ResizeShorter,
+    Scale,
+    Step,
+    View,
+)
 from aigve_cli.engine.networks import transformers_missing
 from aigve_cli.errors import WeightsError
 from aigve_cli.weights.folder_check import IMAGE_PROCESSORS
 
-STANDARD, AIGVE, EVALCRAFTER = "standard", "aigve", "evalcrafter"
-HOW = (STANDARD, AIGVE, EVALCRAFTER)
-AIGVE_SIZE = 224
+STANDARD, SQUASHED, AIGVE, EVALCRAFTER = "standard", "squashed", "aigve", "evalcrafter"
+HOW = (STANDARD, SQUASHED, AIGVE, EVALCRAFTER)
+_SQUASH = {SQUASHED: Resize(224, 224, "pil-bilinear"), AIGVE: Resize(224, 224, "cv2-linear")}
+"""What comes before the image processor."""
+OWL = "MplugOwlImageProcessor"
 _KINDS = (
     "CLIPImageProcessor",
     "ChineseCLIPImageProcessor",
     "BlipImageProcessor",
     "SiglipImageProcessor",
+    "Idefics2ImageProcessor",
 )
 """Image processors that do these steps and no other."""
 _RESAMPLERS: dict[int, Literal["pil-bilinear", "pil-bicubic"]] = {
@@ -38,7 +51,9 @@ def folder_to_view(folder: Path, how: str = STANDARD) -> View:
 
     Args:
         folder: The folder with ``preprocessor_config.json`` or ``processor_config.json``.
-        how: ``standard``: what the image processor does. ``aigve``: before that, OpenCV squashes
+        how: ``standard``: what the image processor does. ``squashed``: before that, the decoder
+            squashes frames to 224x224 without keeping their aspect, as decord does for mPLUG-Owl;
+            PIL's bilinear stands for that of its ffmpeg. ``aigve``: before that, OpenCV squashes
             the picture to 224x224, as AIGVE (8916406) does. ``evalcrafter``: OpenCV squashes it to
             what the model takes, and it stays on 0..255, as in EvalCrafter (1275bda).
 
@@ -47,7 +62,8 @@ def folder_to_view(folder: Path, how: str = STANDARD) -> View:
 
     Raises:
         ValueError: Another ``how``.
-        WeightsError: There is no image processor, or it does what no named step does.
+        WeightsError: There is no image processor, or it does what no named step does, or pictures
+            differ in size and are to be squashed to it.
     """
     if how not in HOW:
         raise ValueError(f"'{how}' is not a way to prepare pictures: {', '.join(HOW)}")
@@ -66,8 +82,16 @@ def folder_to_view(folder: Path, how: str = STANDARD) -> View:
             hint="It is published beside the model: take that file again.",
         ) from error
     if how == EVALCRAFTER:
-        return (Resize(*view_size(steps), "cv2-linear"),)
-    return (Resize(AIGVE_SIZE, AIGVE_SIZE, "cv2-linear"), *steps) if how == AIGVE else steps
+        size = view_size(steps)
+        if size is None:
+            raise WeightsError(
+                f"The image processor in {folder} leaves pictures at several sizes: there is none "
+                f"to squash them to ({how}).",
+                hint=f"Prepare them as it does: {STANDARD}.",
+            )
+        return (Resize(*size, "cv2-linear"),)
+    squash = _SQUASH.get(how)
+    return steps if squash is None else (squash, *steps)
 
 
 class _InexpressibleError(Exception):
@@ -76,8 +100,8 @@ class _InexpressibleError(Exception):
 
 def _folder_to_processor(folder: Path) -> Any:
     try:
+        import transformers
         from aigve_models._pretrained import quiet, words_of
-        from transformers import AutoImageProcessor
     except ImportError as error:
         raise transformers_missing(error) from error
 
@@ -88,7 +112,13 @@ def _folder_to_processor(folder: Path) -> Any:
         )
     try:
         with quiet():
-            return AutoImageProcessor.from_pretrained(
+            if _is_owl(folder):
+                # The PIL form had no ending of its own in the first releases of transformers 5.
+                kind = getattr(transformers, "CLIPImageProcessorPil", None)
+                return (kind or transformers.CLIPImageProcessor).from_pretrained(
+                    folder, local_files_only=True
+                )
+            return transformers.AutoImageProcessor.from_pretrained(
                 folder, backend="pil", local_files_only=True, trust_remote_code=False
             )
     except Exception as error:
@@ -99,13 +129,21 @@ def _folder_to_processor(folder: Path) -> Any:
         ) from error
 
 
+def _is_owl(folder: Path) -> bool:
+    """Whether it is mPLUG-Owl's image processor, which is CLIP's under a name of its own."""
+    path = folder / IMAGE_PROCESSORS[0]
+    return path.is_file() and json.loads(path.read_bytes()).get("image_processor_type") == OWL
+
+
 def _processor_to_steps(processor: Any) -> View:
     kind = type(processor).__name__.removesuffix("Pil").removesuffix("Fast")
     if kind not in _KINDS:
         raise _InexpressibleError(f"its type is {kind}, and known are {', '.join(_KINDS)}")
     resize = _resize_step(processor)
-    steps: list[Step] = [resize, *_crop_steps(processor, resize)]
-    _check_padding(processor, view_size(steps))
+    steps: list[Step] = [resize]
+    if not isinstance(resize, ResizeBetween):
+        steps += _crop_steps(processor, resize)
+        _check_padding(processor, view_size(steps))
     if processor.do_rescale:
         factor = _positive(float(processor.rescale_factor))
         # A float32 quotient is exact where the product with a rounded 1/255 is not.
@@ -118,7 +156,7 @@ def _processor_to_steps(processor: Any) -> View:
     return tuple(steps)
 
 
-def _resize_step(processor: Any) -> Resize | ResizeShorter:
+def _resize_step(processor: Any) -> Resize | ResizeShorter | ResizeBetween:
     if not processor.do_resize:
         raise _InexpressibleError("it leaves pictures at the size they have (do_resize)")
     resampler = _RESAMPLERS.get(processor.resample)
@@ -128,6 +166,12 @@ def _resize_step(processor: Any) -> Resize | ResizeShorter:
             "3 (bicubic)"
         )
     match _sides(processor.size):
+        # Of Idefics2 alone, whose pictures differ in size. It may also cut each into four, which
+        # judges of videos were not trained on: a frame stays whole whatever the file says.
+        case {"shortest_edge": shorter, "longest_edge": longer, **rest} if not rest and (
+            type(processor).__name__.startswith("Idefics2")
+        ):
+            return ResizeBetween(shorter, longer, resampler)
         case {"height": height, "width": width, **rest} if not rest:
             return Resize(height, width, resampler)
         case {"shortest_edge": shorter, **rest} if not rest:
@@ -158,20 +202,22 @@ def _crop_steps(processor: Any, resize: Resize | ResizeShorter) -> list[Step]:
     return [CentreCrop(height, width)]
 
 
-def _check_padding(processor: Any, size: tuple[int, int]) -> None:
+def _check_padding(processor: Any, size: tuple[int, int] | None) -> None:
     """Padding to the largest picture of a batch does nothing where all have one size.
 
     BLIP's image processor was published with ``do_pad`` by releases that never padded.
     """
     padded = getattr(processor, "pad_size", None) if getattr(processor, "do_pad", None) else None
-    if padded is not None and _sides(padded) != {"height": size[0], "width": size[1]}:
+    if padded is None:
+        return
+    if size is None or _sides(padded) != {"height": size[0], "width": size[1]}:
         raise _InexpressibleError(f"it pads pictures to {_sides(padded)}")
 
 
-def view_size(steps: Sequence[Step]) -> tuple[int, int]:
-    """Height and width behind the last step that changes them."""
-    sized = [step for step in steps if isinstance(step, Resize | CentreCrop)][-1]
-    return sized.height, sized.width
+def view_size(steps: Sequence[Step]) -> tuple[int, int] | None:
+    """Height and width behind the last step that changes them; None if pictures differ in size."""
+    sized = [step for step in steps if isinstance(step, Resize | CentreCrop)]
+    return (sized[-1].height, sized[-1].width) if sized else None
 
 
 def _sides(size: Any) -> dict[str, int]:

@@ -133,12 +133,11 @@ def _named_steps(producer: Producer, here: Located, how: str) -> View:
     card, folder = network_card(producer.name), here.processor or here.path
     side = folder_to_picture_size(card, here)
     view = folder_to_view(folder, how)
-    if side is None:
-        return view
-    height, width = view_size(view)
-    if (height, width) != (side, side):
+    size = view_size(view)
+    if side is not None and size != (side, side):
+        made = "several sizes" if size is None else f"{size[0]}x{size[1]} pixels"
         raise WeightsError(
-            f"The image processor in {folder} makes pictures of {height}x{width} pixels, and the "
+            f"The image processor in {folder} makes pictures of {made}, and the "
             f"model in {here.path} takes {side}x{side}: it is another model's.",
             hint="Take the model's own, which is published beside its weights.",
         )

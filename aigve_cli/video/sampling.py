@@ -287,6 +287,117 @@ class Centres:
 
 
 @dataclass(frozen=True)
+class Evenly:
+    """Frames of a whole video in one unit: all of them, or some at equal steps from the first on.
+
+    The places of ``numpy.arange(0, frames, frames / count)``, cut to whole numbers, as VideoScore's
+    example reads a video.
+
+    Attributes:
+        count: At most so many.
+    """
+
+    count: int
+
+    @property
+    def limit(self) -> int | None:
+        """None: the number of frames must be known first."""
+        return None
+
+    @property
+    def pads(self) -> bool:
+        """False: no black frames."""
+        return False
+
+    def units(self, facts: VideoFacts) -> Indices:
+        """int64 [1, count], of shorter videos less; none without frames."""
+        if facts.frames < 1:
+            return np.zeros((0, self.count), np.int64)
+        if facts.frames <= self.count:
+            return np.arange(facts.frames, dtype=np.int64)[None]
+        places = np.arange(0, facts.frames, facts.frames / self.count).astype(np.int64)
+        return places[None, : self.count]
+
+    def __str__(self) -> str:
+        return f"{self.count} frames at most, at equal steps from the first, together"
+
+
+@dataclass(frozen=True)
+class Segments:
+    """A frame for each of ``count`` parts of a video, in one unit; of short videos some repeat.
+
+    All lie half a part behind its beginning, cut and rounded as mPLUG-Owl's loader does.
+
+    Attributes:
+        count: So many parts.
+    """
+
+    count: int
+
+    @property
+    def limit(self) -> int | None:
+        """None: the number of frames must be known first."""
+        return None
+
+    @property
+    def pads(self) -> bool:
+        """False: no black frames."""
+        return False
+
+    def units(self, facts: VideoFacts) -> Indices:
+        """int64 [1, count]; none without frames."""
+        if facts.frames < 1:
+            return np.zeros((0, self.count), np.int64)
+        part = (facts.frames - 1) / self.count
+        places = int(part / 2) + np.round(part * np.arange(self.count))
+        return places.astype(np.int64)[None]
+
+    def __str__(self) -> str:
+        return f"a frame of each of {self.count} parts, together"
+
+
+@dataclass(frozen=True)
+class AtRate:
+    """Frames of a whole video in one unit, so many a second, from the first frame to the last.
+
+    As qwen_vl_utils samples videos: an even number of frames, at the rounded places of
+    ``linspace``.
+
+    Attributes:
+        fps: Frames a second.
+        least: At least so many, as far as the video has them.
+        most: At most so many.
+    """
+
+    fps: float
+    least: int = 4
+    most: int = 300
+
+    @property
+    def limit(self) -> int | None:
+        """None: frame rate and number of frames must be read first."""
+        return None
+
+    @property
+    def pads(self) -> bool:
+        """False: no black frames."""
+        return False
+
+    def units(self, facts: VideoFacts) -> Indices:
+        """int64 [1, frames]; none of a video of one frame, or that states no frame rate."""
+        if facts.fps <= 0 or facts.frames < 2:
+            return np.zeros((0, self.most), np.int64)
+        most = min(self.most, facts.frames) // 2 * 2
+        wanted = min(max(facts.frames / facts.fps * self.fps, self.least), most, facts.frames)
+        count = int(wanted) // 2 * 2
+        places = np.round(np.linspace(0, facts.frames - 1, count))
+        return places.astype(np.int64)[None]
+
+    def __str__(self) -> str:
+        return f"{self.fps:g} frames a second, {self.least} to {self.most}, together"
+
+
+@dataclass(frozen=True)
 class AtLeast:
     """Another sampling whose last unit is looked at again, up to ``count`` units."""
 

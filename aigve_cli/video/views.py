@@ -17,6 +17,8 @@ from aigve_cli.contract import (
     Normalise,
     Quantise,
     Resize,
+    ResizeArea,
+    ResizeBetween,
     ResizeShorter,
     ResizeWithin,
     Scale,
@@ -77,6 +79,10 @@ def _step_on_uint8(step: Step) -> Callable[[NDArray[np.uint8]], NDArray[Any]] | 
             return partial(_resize_shorter_with_pil, size=size, resampler=resampler)
         case ResizeWithin(size, "pil-bicubic"):
             return partial(_resize_within_with_pil, size=size, resampler="bicubic")
+        case ResizeBetween():
+            return partial(_resize_by_rule_with_pil, step=step, size=size_between)
+        case ResizeArea():
+            return partial(_resize_by_rule_with_pil, step=step, size=size_of_area)
         case Grey():
             return _to_grey
     return None
@@ -232,6 +238,40 @@ def _resize_within_with_pil(
     # In whole numbers: a half is rounded up whatever the scale's last bit is.
     height, width = (max(1, (2 * side * size + longer) // (2 * longer)) for side in (height, width))
     return _resize_with_pil(frame, height=height, width=width, resampler=resampler)
+
+
+def _resize_by_rule_with_pil(
+    frame: NDArray[np.uint8], *, step: Any, size: Callable[[int, int, Any], tuple[int, int]]
+) -> NDArray[np.uint8]:
+    height, width = size(frame.shape[0], frame.shape[1], step)
+    resampler = step.resampler.removeprefix("pil-")
+    return _resize_with_pil(frame, height=height, width=width, resampler=resampler)
+
+
+def size_between(height: int, width: int, step: ResizeBetween) -> tuple[int, int]:
+    """Height and width that :class:`ResizeBetween` gives, in Idefics2's order of operations."""
+    aspect = width / height
+    if width >= height and width > step.longer:
+        height, width = int(step.longer / aspect), step.longer
+    elif height > width and height > step.longer:
+        height, width = step.longer, int(step.longer * aspect)
+    return max(height, step.shorter), max(width, step.shorter)
+
+
+def size_of_area(height: int, width: int, step: ResizeArea) -> tuple[int, int]:
+    """Height and width that :class:`ResizeArea` gives, in the order of operations of Qwen2-VL.
+
+    Python's rounding of halves to even is part of it.
+    """
+    unit = step.multiple
+    sides = [round(side / unit) * unit for side in (height, width)]
+    if sides[0] * sides[1] > step.most:
+        scale = math.sqrt(height * width / step.most)
+        sides = [max(unit, math.floor(side / scale / unit) * unit) for side in (height, width)]
+    elif sides[0] * sides[1] < step.least:
+        scale = math.sqrt(step.least / (height * width))
+        sides = [math.ceil(side * scale / unit) * unit for side in (height, width)]
+    return sides[0], sides[1]
 
 
 def _resize_channels_with_pil(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import pre_tokenizers
 from transformers import (
@@ -51,15 +50,28 @@ _TEXT = {
 _VISION = {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 4}
 
 
-def write_qwen2_5_vl(folder: Path) -> Path:
-    """``Qwen2_5_VLForConditionalGeneration``: 0.1 million weights; patches of 14 pixels."""
+def write_qwen2_5_vl(folder: Path, *, width: int = 32) -> Path:
+    """``Qwen2_5_VLForConditionalGeneration``; patches of 14 pixels.
+
+    Args:
+        folder: Is made.
+        width: Of the language model, a multiple of 16: at 32 it has 0.1 million weights in all.
+    """
     ids = _write_tokenizer(folder)
     sections = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10_000.0}
+    heads = {"num_attention_heads": width // 8, "num_key_value_heads": width // 16}
     config = Qwen2_5_VLConfig(
-        text_config={**_TEXT, **_ends(ids), "vocab_size": len(ids), "rope_parameters": sections},
+        text_config={
+            **_TEXT,
+            **_ends(ids),
+            **heads,
+            "hidden_size": width,
+            "vocab_size": len(ids),
+            "rope_parameters": sections,
+        },
         vision_config={
             **_VISION,
-            "out_hidden_size": 32,
+            "out_hidden_size": width,
             "window_size": 56,
             "fullatt_block_indexes": [1],
         },
@@ -109,7 +121,7 @@ def _write_weights(folder: Path, model_class: Any, config: Any, ids: dict[str, i
     path = folder / "model.safetensors"
     state = load_file(path)
     silent = [ids[sign] for sign in SIGNS if sign != END]
-    state["lm_head.weight"][silent] = torch.zeros(32)
+    state["lm_head.weight"][silent] = 0
     save_file(state, path, metadata={"format": "pt"})
 
 

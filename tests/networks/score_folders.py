@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
+from torch import Tensor
 
 from tests.networks.chat_models import write_qwen2_5_vl
 from tests.networks.model_folders import write_json
@@ -35,7 +37,7 @@ def write_videoscore(folder: Path, *, shards: int = 2, llama: bool = False) -> P
             ``<unk>``, token 0, for all else.
     """
     folder.mkdir(parents=True)
-    _write_shards(folder, shards)
+    write_shards(folder, load_file(KIT / "model.safetensors"), shards)
     write_json(folder / "config.json", _older_config())
     write_json(
         folder / "preprocessor_config.json",
@@ -67,12 +69,13 @@ def write_videoscore(folder: Path, *, shards: int = 2, llama: bool = False) -> P
     return folder
 
 
-def write_videoscore2(folder: Path) -> Path:
+def write_videoscore2(folder: Path, *, width: int = 32) -> Path:
     """A tiny Qwen2.5-VL that writes many digits.
 
-    Its ``generation_config.json``, if that were heeded, would have it say nothing twice.
+    ``width`` is that of its language model. Its ``generation_config.json``, if that were heeded,
+    would have it say nothing twice.
     """
-    write_qwen2_5_vl(folder)
+    write_qwen2_5_vl(folder, width=width)
     path = folder / "model.safetensors"
     state = load_file(path)
     tokens = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
@@ -85,8 +88,8 @@ def write_videoscore2(folder: Path) -> Path:
     return folder
 
 
-def _write_shards(folder: Path, shards: int) -> None:
-    state = load_file(KIT / "model.safetensors")
+def write_shards(folder: Path, state: Mapping[str, Tensor], shards: int) -> None:
+    """Weights in several files, and an index of them."""
     names = sorted(state)
     files: dict[str, str] = {}
     for index in range(shards):

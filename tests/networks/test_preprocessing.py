@@ -18,12 +18,20 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoProcessor
 
-from aigve_cli.contract import CentreCrop, Normalise, Resize, ResizeShorter, Scale
+from aigve_cli.contract import (
+    CentreCrop,
+    Normalise,
+    Resize,
+    ResizeBetween,
+    ResizeShorter,
+    Scale,
+)
 from aigve_cli.engine.preprocessing import folder_to_view
 from aigve_cli.errors import WeightsError
 from aigve_cli.video.decode import VideoReader
 from aigve_cli.video.views import frame_to_host_view, split_view
 from tests.networks.model_folders import (
+    BICUBIC,
     MEAN,
     STD,
     write_blip,
@@ -32,6 +40,8 @@ from tests.networks.model_folders import (
     write_processor,
     write_siglip,
 )
+from tests.networks.owl_folders import owl_config, write_owl
+from tests.networks.score_folders import write_videoscore
 from tests.networks.vision_goldens import PICTURES, seen_by
 
 SHAPES = [(91, 53), (53, 91), (47, 71), (64, 64), (32, 32), (5, 3), (1, 1), (1, 40), (301, 402)]
@@ -200,6 +210,145 @@ def test_evalcrafter_s_size_is_what_is_left_after_the_crop(tmp_path: Path) -> No
 def test_another_way_is_refused(folders: dict[str, Path]) -> None:
     with pytest.raises(ValueError, match="'vbench' is not a way to prepare pictures: standard, "):
         folder_to_view(folders["clip"], "vbench")
+
+
+# --- of judges of videos --------------------------------------------------------------------------
+
+RATED = (
+    ResizeBetween(28, 56, "pil-bilinear"),
+    Scale(divisor=255),
+    Normalise((0.5,) * 3, (0.5,) * 3),
+)
+# A side of 1 or 5 becomes 28, and one of 301 or 402 becomes 56: both, one or none is changed.
+SEEN_BY_IDEFICS2 = [*SHAPES, (40, 50), (28, 56), (57, 56), (56, 57), (20, 200), (768, 1360)]
+
+
+def with_processor(folder: Path, **changed: Any) -> Path:
+    """A folder of which only the image processor is left, with other settings."""
+    path = folder / "preprocessor_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for file in folder.iterdir():
+        file.unlink()
+    write_json(path, config | changed)
+    return folder
+
+
+def owl_steps() -> tuple[Any, ...]:
+    side = owl_config()["vision_config"]["image_size"]
+    return (
+        ResizeShorter(side, "pil-bicubic"),
+        CentreCrop(side, side),
+        Scale(divisor=255),
+        Normalise(tuple(MEAN), tuple(STD)),
+    )
+
+
+def test_idefics2_s_steps_are_named(tmp_path: Path) -> None:
+    folder = write_videoscore(tmp_path / "videoscore")
+    assert folder_to_view(folder) == RATED
+    host, device = split_view(RATED)
+    assert (host, device) == (RATED[:1], RATED[1:])
+
+
+def test_frames_of_any_size_as_idefics2_sees_them(tmp_path: Path) -> None:
+    """Bytes are PIL's own; /255 and a product with 1/255 differ by a unit in the last place."""
+    folder = write_videoscore(tmp_path / "videoscore")
+    processor = on_pil(AutoImageProcessor, folder)
+    assert type(processor).__name__.startswith("Idefics2")
+    for shape in SEEN_BY_IDEFICS2:
+        ours = seen_by(folder, frames=[noise(*shape)])
+        # [videos, pictures, 3, h, w]: one picture, so that nothing is added to its size.
+        (theirs,) = by_transformers(processor, noise(*shape))
+        assert ours.shape == theirs.shape, shape
+        assert float((ours - theirs).abs().max()) <= PICTURES, shape
+        assert float(ours.abs().max()) <= 1
+
+
+def test_a_frame_stays_whole_whatever_idefics2_s_file_says(tmp_path: Path) -> None:
+    """Judges of videos were not trained on frames in parts."""
+    folder = with_processor(write_videoscore(tmp_path / "videoscore"), do_image_splitting=True)
+    assert folder_to_view(folder) == RATED
+    # The file does ask for it: four parts, and the whole behind them.
+    theirs = by_transformers(on_pil(AutoImageProcessor, folder), noise(91, 53))
+    assert theirs.shape[1] == 5
+    ours = seen_by(folder, frames=[noise(91, 53)])
+    assert float((ours[0] - theirs[0, -1]).abs().max()) <= PICTURES
+
+
+@pytest.mark.parametrize(
+    ("changed", "resize"),
+    [
+        ({"resample": BICUBIC}, ResizeBetween(28, 56, "pil-bicubic")),
+        ({"size": {"height": 30, "width": 40}}, Resize(30, 40, "pil-bilinear")),
+        (
+            {"size": {"shortest_edge": 378, "longest_edge": 980}},
+            ResizeBetween(378, 980, "pil-bilinear"),
+        ),
+    ],
+)
+def test_other_settings_of_idefics2(
+    tmp_path: Path, changed: dict[str, Any], resize: Resize | ResizeBetween
+) -> None:
+    folder = with_processor(write_videoscore(tmp_path / "videoscore"), **changed)
+    assert folder_to_view(folder) == (resize, *RATED[1:])
+    ours = seen_by(folder, frames=[noise(91, 53)])
+    (theirs,) = by_transformers(on_pil(AutoImageProcessor, folder), noise(91, 53))
+    assert float((ours - theirs).abs().max()) <= PICTURES
+
+
+def test_idefics2_s_frames_have_no_one_size_to_squash_them_to(tmp_path: Path) -> None:
+    folder = with_processor(write_videoscore(tmp_path / "videoscore"))
+    assert folder_to_view(folder, "squashed") == (Resize(224, 224, "pil-bilinear"), *RATED)
+    assert folder_to_view(folder, "aigve") == (Resize(224, 224, "cv2-linear"), *RATED)
+    with pytest.raises(WeightsError, match="several sizes"):
+        folder_to_view(folder, "evalcrafter")
+
+
+def test_mplug_owl_s_frames_are_squashed_before_clip_s_steps(tmp_path: Path) -> None:
+    folder = write_owl(tmp_path / "owl")
+    assert folder_to_view(folder) == owl_steps()
+    squash = Resize(224, 224, "pil-bilinear")
+    assert folder_to_view(folder, "squashed") == (squash, *owl_steps())
+    host, device = split_view((squash, *owl_steps()))
+    assert (host, device) == ((squash, owl_steps()[0]), owl_steps()[1:])
+    processor = on_pil(AutoImageProcessor, folder)
+    for shape in [(91, 153), (153, 91), (224, 224), (300, 400)]:
+        pil = Image.fromarray(noise(*shape)).resize((224, 224), Image.Resampling.BILINEAR)
+        ours = seen_by(folder, "squashed", [noise(*shape)])
+        theirs = by_transformers(processor, np.array(pil))
+        assert float((ours - theirs).abs().max()) <= PICTURES, shape
+        # Without it a long frame loses its ends.
+        if shape != (224, 224):
+            whole = seen_by(folder, frames=[noise(*shape)])
+            assert float((ours - whole).abs().max()) > 1000 * PICTURES
+
+
+def test_mplug_owl_s_own_image_processor_is_clip_s(tmp_path: Path) -> None:
+    owl = {"image_processor_type": "MplugOwlImageProcessor"}
+    folder = with_processor(write_owl(tmp_path / "owl"), **owl)
+    assert folder_to_view(folder) == owl_steps()
+    assert folder_to_view(folder, "squashed")[1:] == owl_steps()
+    clip = {"image_processor_type": "CLIPImageProcessor"}
+    beside = with_processor(write_owl(tmp_path / "clip"), **clip)
+    for shape in SHAPES:
+        frames = [noise(*shape)]
+        assert torch.equal(seen_by(folder, frames=frames), seen_by(beside, frames=frames))
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"image_mean": [0.5, 0.5]}, "is broken: .*expected 3, got 2"),
+        ({"size": -224}, "is broken: .*-224 is not a number above 0"),
+        ({"resample": 1}, "cannot be followed exactly: it resamples by PIL's method 1"),
+        ({"crop_size": 900}, "cannot be followed exactly: it pads pictures"),
+    ],
+)
+def test_a_broken_file_of_mplug_owl(tmp_path: Path, changed: dict[str, Any], why: str) -> None:
+    owl = {"image_processor_type": "MplugOwlImageProcessor"}
+    folder = with_processor(write_owl(tmp_path / "owl"), **owl, **changed)
+    with pytest.raises(WeightsError, match=why):
+        folder_to_view(folder)
 
 
 # --- what cannot be followed ----------------------------------------------------------------------
