@@ -172,7 +172,7 @@ def prompt_to_text(prompt: str) -> str:
 
 
 def ids_to_places(
-    input_ids: Tensor, *, config: Any, video_grid_thw: Tensor, **unread: Any
+    input_ids: Tensor, *given: Any, config: Any, **named: Any
 ) -> tuple[Tensor, Tensor]:
     """The places of a conversation's tokens in time, height and width.
 
@@ -184,15 +184,21 @@ def ids_to_places(
     Args:
         input_ids: int64 [1, L], with the tokens of one video.
         config: The model's.
-        video_grid_thw: int64 [1, 3]: the video's patches in time, height and width.
-        unread: What else transformers knows of a conversation.
+        given: What transformers knows of the conversation, in an order that depends on its release.
+        named: The same by name. ``video_grid_thw`` is read, int64 [1, 3]: the video's patches in
+            time, height and width; nothing else has three columns.
 
     Returns:
         int64 [3, 1, L], and [1, 1]: how much further than its own number the next token is.
     """
     vision = config.vision_config
     merge = vision.spatial_merge_size
-    times, rows, columns = (int(count) for count in video_grid_thw[0])
+    (grid,) = (
+        tensor
+        for tensor in (*given, named.get("video_grid_thw"))
+        if isinstance(tensor, Tensor) and tensor.ndim == 2 and tensor.shape[1] == 3
+    )
+    times, rows, columns = (int(count) for count in grid[0])
     rows, columns = rows // merge, columns // merge
     begin = int((input_ids[0] == config.video_token_id).nonzero()[0])
     second = int(vision.tokens_per_second * vision.temporal_patch_size / FPS)

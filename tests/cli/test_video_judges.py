@@ -18,7 +18,7 @@ import pytest
 import torch
 from aigve_models import videophy, videoscore, videoscore2
 from PIL import Image
-from transformers import AutoImageProcessor, AutoProcessor
+from transformers import AutoImageProcessor
 
 from aigve_cli.contract import VideoFacts, View
 from aigve_cli.engine.preprocessing import SQUASHED, folder_to_view
@@ -32,6 +32,7 @@ from tests.conftest import moving_pattern, process_environment, write_clip
 from tests.networks.owl_folders import write_owl
 from tests.networks.score_folders import write_videoscore, write_videoscore2
 from tests.networks.taught import Lesson, write_taught_owl, write_taught_videoscore2
+from tests.networks.vision_goldens import on_pil
 
 COMMAND = [sys.executable, "-c", "from aigve_cli.main import run; run()"]
 ASPECTS = (
@@ -163,12 +164,11 @@ def test_videoscore_of_a_real_clip_as_transformers_prepares_it(
     entry = lavie.document["videos"][0]
     frames = decoded(media / "lavie" / entry["sample"])
     network = videoscore.load(models["videoscore"], models["videoscore"])
-    processor = AutoProcessor.from_pretrained(models["videoscore"], backend="pil")
+    processor = on_pil(AutoImageProcessor, models["videoscore"])
+    pixels = processor([list(map(Image.fromarray, frames))], return_tensors="pt")["pixel_values"]
     text = videoscore.prompt_to_text(entry["prompt"], len(frames))
-    given = processor(text=text, images=list(map(Image.fromarray, frames)), return_tensors="pt")
     with torch.inference_mode():
-        clips = given["pixel_values"].transpose(1, 2)
-        rated = network.model(clips, given["input_ids"], given["attention_mask"])[0]
+        rated = network.rate(pixels.transpose(1, 2), [text])[0]  # of [1, T, 3, h, w]
     values = entry["scores"]["videoscore"]["values"]
     assert [values[f"videoscore-{aspect}"] for aspect in ASPECTS] == pytest.approx(
         rated.tolist(), abs=SAME
@@ -186,7 +186,7 @@ def test_videophy_of_a_real_clip_as_transformers_prepares_it(
         Image.fromarray(frames[index]).resize((224, 224), Image.Resampling.BILINEAR)
         for index in taken
     ]
-    processor = AutoImageProcessor.from_pretrained(models["videophy"], backend="pil")
+    processor = on_pil(AutoImageProcessor, models["videophy"])
     pixels = processor(squashed, return_tensors="pt")["pixel_values"]  # [32, 3, 28, 28]
     network = videophy.load(models["videophy"], models["videophy"])
     with torch.inference_mode():

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -42,7 +41,7 @@ from tests.networks.model_folders import (
 )
 from tests.networks.owl_folders import owl_config, write_owl
 from tests.networks.score_folders import write_videoscore
-from tests.networks.vision_goldens import PICTURES, seen_by
+from tests.networks.vision_goldens import PICTURES, on_pil, seen_by
 
 SHAPES = [(91, 53), (53, 91), (47, 71), (64, 64), (32, 32), (5, 3), (1, 1), (1, 40), (301, 402)]
 CLIP: dict[str, Any] = {
@@ -56,12 +55,6 @@ SQUASHED: dict[str, Any] = {"size": {"height": 29, "width": 34}}
 def noise(height: int, width: int) -> NDArray[np.uint8]:
     random = np.random.default_rng(height * 1000 + width)
     return random.integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def on_pil(auto: Any, folder: Path) -> Any:
-    """A folder's processor on its PIL backend, which the first releases of 5 call otherwise."""
-    named = hasattr(transformers, "CLIPImageProcessorPil")
-    return auto.from_pretrained(folder, **({"backend": "pil"} if named else {"use_fast": False}))
 
 
 def by_transformers(processor: Any, frame: NDArray[np.uint8]) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+import transformers
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -59,3 +60,9 @@ def cosines(images: Tensor, texts: Tensor) -> Tensor:
 def neighbours(images: Tensor) -> Tensor:
     """[B, D] to the cosines [B - 1] of rows that follow one another."""
     return F.cosine_similarity(images[1:], images[:-1])
+
+
+def on_pil(auto: Any, folder: Path) -> Any:
+    """A folder's processor on its PIL backend, which the first releases of 5 call otherwise."""
+    named = hasattr(transformers, "CLIPImageProcessorPil")
+    return auto.from_pretrained(folder, **({"backend": "pil"} if named else {"use_fast": False}))
