@@ -198,6 +198,9 @@ class Looker:
             self._prefetcher.close()
             if self._producers and (desk := self._producers.desk):
                 self.counts.judge = asdict(desk.counts)
+                desk.on_progress = lambda requests, cached: None
+            # What is loaded for the next pass needs the room, and a desk outlives this one.
+            self._producers = None
 
     def _landed(
         self, flights: deque[_Flight], *, most: int

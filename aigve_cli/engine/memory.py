@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -22,7 +22,10 @@ from aigve_cli.weights.folder_check import CONFIG, folder_weights
 
 PrecisionChoice = Literal["auto", "fp32", "tf32", "bf16"]
 WORKING_BYTES = 3 << 30
-"""What a large model needs beside its weights: frames, activations and a conversation."""
+"""What a large model needs beside its weights in halves: frames, activations and a conversation; in
+float32 twice as much. Measured of VideoScore, the hungriest, see benchmarks/README.md."""
+SMALLEST_PART = 2 << 30
+"""Of a GPU's room: what a model in parts must have there at least, a layer and its embeddings."""
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -45,6 +48,8 @@ class Place:
     gpu_bytes: int | None = None
     """Of a GPU that is too small: what its weights may take there; the rest stays in main
     memory."""
+    main_bytes: int = 0
+    """What they may take of main memory, if they are in parts."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,8 @@ class Fit:
     places: Mapping[str, Place]
     """Of each large model, by checkpoint."""
     free: Memory
+    working: int = WORKING_BYTES
+    """What is kept free to compute with."""
 
     def precision_of(self, planned: PlannedMetric, base: str) -> str:
         """The arithmetic of one metric: that of its large model, where it has one."""
@@ -68,7 +75,9 @@ class Fit:
         ]
         if not mine:
             return base
-        return "bf16" if any(place.numbers == "bfloat16" for place in mine) else "fp32"
+        if any(place.numbers == "bfloat16" for place in mine):
+            return "bf16"
+        return "tf32" if base == "tf32" else "fp32"
 
     @property
     def notes(self) -> list[str]:
@@ -85,7 +94,7 @@ class Fit:
             lines.append(
                 f"{len(self.passes)} passes over the videos, each decodes them: {'; '.join(names)}."
                 f" The models ({', '.join(sizes)}) do not fit together into "
-                f"{_size(_budget(self.free) + WORKING_BYTES)}."
+                f"the {_size(_of_device(self.free))} that are free."
             )
         return lines
 
@@ -150,8 +159,15 @@ def fit_models(resolved: Resolved, *, device: str, precision: PrecisionChoice) -
         ):
             places[network.checkpoint] = place
     free = free_memory(device)
-    needs = {planned.name: _large_of(plan, planned, places) for planned in plan.computed}
-    problems = {name: _problem(name, mine, places, free) for name, mine in needs.items()}
+    whole = any(place.numbers == "float32" for place in places.values())
+    working = WORKING_BYTES * (2 if whole else 1)
+    room = _of_device(free) - working
+    needs = {planned.name: _networks_of(plan, planned) for planned in plan.computed}
+    sizes = {name: place.bytes for name, place in places.items()}
+    problems = {
+        name: _problem(name, [places[one] for one in mine if one in places], free, working)
+        for name, mine in needs.items()
+    }
     metrics = [
         replace(planned, missing=f"{problem.message} {problem.hint}")
         if not planned.missing and (problem := problems[planned.name])
@@ -163,51 +179,71 @@ def fit_models(resolved: Resolved, *, device: str, precision: PrecisionChoice) -
         raise problem
     asked = [(planned, needs[planned.name]) for planned in fitting.computed]
     for _, mine in asked:
-        if _total(mine, places) > _budget(free):
-            for name in mine:
-                places[name] = replace(places[name], gpu_bytes=_budget(free))
+        large = [name for name in mine if name in places]
+        total = sum(sizes[name] for name in large)
+        if total > room:
+            for name in large:
+                share = room * sizes[name] // total
+                rest = free.main - WORKING_BYTES
+                places[name] = replace(places[name], gpu_bytes=share, main_bytes=rest)
+    # The others take what their files do: little beside these, but not nothing.
+    sizes |= {
+        name: _files_bytes(here.path)
+        for name, here in resolved.located.items()
+        if name not in places
+    }
+    passes = group_by_memory(asked, sizes, room)
     used = frozenset[str]().union(*(mine for _, mine in asked))
-    passes = group_by_memory(asked, {name: place.bytes for name, place in places.items()}, free)
-    return Fit(fitting, passes, {n: place for n, place in places.items() if n in used}, free)
+    placed = {name: place for name, place in places.items() if name in used}
+    return Fit(fitting, passes, placed, free, working)
 
 
 def group_by_memory(
-    metrics: Sequence[tuple[PlannedMetric, frozenset[str]]], sizes: Mapping[str, int], free: Memory
+    metrics: Sequence[tuple[PlannedMetric, frozenset[str]]], sizes: Mapping[str, int], room: int
 ) -> tuple[tuple[PlannedMetric, ...], ...]:
     """Metrics that can be computed together, in the order in which they were asked for.
 
-    Each goes to the first pass that has room for its models; one without a large model to the
-    first.
+    Each goes to the first pass that has room for its networks, one without any to the first.
 
     Args:
-        metrics: Each with the large models that it needs.
-        sizes: Bytes of each model's weights.
-        free: What is free.
+        metrics: Each with the networks that it needs.
+        sizes: Bytes of each network's weights, as far as they are known.
+        room: Bytes that weights may take.
     """
-    budget = _budget(free)
     groups: list[tuple[list[PlannedMetric], set[str]]] = []
-    for planned, models in metrics:
+    for planned, networks in metrics:
         for members, loaded in groups:
-            together = loaded | models
-            if models <= loaded or sum(sizes[name] for name in together) <= budget:
+            together = sum(sizes.get(name, 0) for name in loaded | networks)
+            if networks <= loaded or together <= room:
                 members.append(planned)
-                loaded |= models
+                loaded |= networks
                 break
         else:
-            groups.append(([planned], set(models)))
+            groups.append(([planned], set(networks)))
     return tuple(tuple(members) for members, _ in groups)
 
 
 def model_bytes(folder: Path, numbers: str) -> int:
     """Bytes of a folder's weights in a type of numbers, from the heads of its files."""
-    files = [folder / name for name in folder_weights(folder) if not name.endswith(".json")]
-    saved = sum(path.stat().st_size for path in files)
+    saved = _files_bytes(folder)
     if numbers == "auto":
         return saved
+    files = _files(folder)
     counts = [_safetensors_numbers(path) for path in files if path.suffix == ".safetensors"]
     if len(counts) == len(files):
         return sum(counts) * _BYTES[numbers]
     return saved * _BYTES[numbers] // _BYTES[_saved_numbers(folder)]
+
+
+def _files(path: Path) -> list[Path]:
+    """The files with weights: of a folder, or the one itself."""
+    if not path.is_dir():
+        return [path]
+    return [path / name for name in folder_weights(path) if not name.endswith(".json")]
+
+
+def _files_bytes(path: Path) -> int:
+    return sum(file.stat().st_size for file in _files(path))
 
 
 def _safetensors_numbers(path: Path) -> int:
@@ -236,37 +272,35 @@ def _place(resolved: Resolved, network: Producer, numbers: str) -> Place | None:
     return Place(numbers, published * 2 if numbers == "float32" else published)
 
 
-def _large_of(plan: Plan, planned: PlannedMetric, places: Mapping[str, Place]) -> frozenset[str]:
-    mine = {network.checkpoint for network in plan.networks_of(planned)}
-    return frozenset(mine & places.keys())
+def _networks_of(plan: Plan, planned: PlannedMetric) -> frozenset[str]:
+    return frozenset(network.checkpoint for network in plan.networks_of(planned))
 
 
-def _total(models: Iterable[str], places: Mapping[str, Place]) -> int:
-    return sum(places[name].bytes for name in models)
+def _of_device(free: Memory) -> int:
+    """What is free where networks run."""
+    return free.main if free.gpu is None else free.gpu
 
 
-def _budget(free: Memory) -> int:
-    """What weights may take of the device."""
-    return (free.main if free.gpu is None else free.gpu) - WORKING_BYTES
-
-
-def _problem(
-    metric: str, models: Iterable[str], places: Mapping[str, Place], free: Memory
-) -> SetupError | None:
+def _problem(metric: str, places: Sequence[Place], free: Memory, working: int) -> SetupError | None:
     """Why a metric's models cannot be loaded together anywhere, or None."""
-    needed = _total(models, places)
-    in_parts = 0 if free.gpu is None else max(0, free.main - WORKING_BYTES)
-    if needed <= max(0, _budget(free)) + in_parts:
+    needed = sum(place.bytes for place in places)
+    room = _of_device(free) - working
+    # Below that, no layer would fit beside what comes and goes.
+    in_parts = free.gpu is not None and room >= SMALLEST_PART
+    if needed <= max(0, room) + (max(0, free.main - WORKING_BYTES) if in_parts else 0):
         return None
-    numbers = sorted({places[name].numbers for name in models})
+    numbers = sorted({place.numbers for place in places})
     there = f"{_size(free.main)} of main memory are free"
+    hint = "Take a machine with more memory."
     if free.gpu is not None:
         there = f"{_size(free.gpu)} of the GPU's memory and {there}"
-    half = "--precision bf16 needs half of it; or take" if "float32" in numbers else "Take"
+        hint = "Free some of the GPU's memory, or try --use-cpu."
+    if "float32" in numbers:
+        hint = f"--precision bf16 needs half of it. {hint}"
     return SetupError(
-        f"{metric} needs about {_size(needed + WORKING_BYTES)}, for its model in "
+        f"{metric} needs about {_size(needed + working)}, for its model in "
         f"{', '.join(numbers)} and to compute with, and {there}.",
-        hint=f"{half} a machine with more memory.",
+        hint=hint,
     )
 
 

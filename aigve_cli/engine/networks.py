@@ -119,6 +119,7 @@ def _read_large(
             device=device,
             dtype=numbers if numbers == "auto" else getattr(torch, numbers),
             gpu_bytes=place.gpu_bytes if place else None,
+            main_bytes=place.main_bytes if place else 0,
         )
         processor = located.processor or located.path
         network: torch.nn.Module = module.load(located.path, processor, variant, placement)

@@ -77,8 +77,7 @@ class Passes:
                     output.note(f"pass {number} of {len(self._passes)}: {names}")
                 found = self._look(group, progress)
                 whole.records.update(found)
-                # What is loaded next needs the room: nothing of the last pass is left by now.
-                _return_gpu_memory(self._machine.device)
+                _give_back_memory(self._machine.device)
         # A later look at the same content may have stored more of it.
         videos = self._journal.videos
         for path, record in whole.records.items():
@@ -157,12 +156,12 @@ class Passes:
         raise AssertionError("every video was looked at by now")
 
 
-def _return_gpu_memory(device: str) -> None:
-    if device != "cpu":
-        import gc
+def _give_back_memory(device: str) -> None:
+    """Nothing of a pass's models is left: runs and what they load hold one another in circles."""
+    import gc
 
+    gc.collect()
+    if device != "cpu":
         import torch
 
-        # Models hold themselves in circles, which are found only now.
-        gc.collect()
         torch.cuda.empty_cache()

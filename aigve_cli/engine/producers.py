@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aigve_cli.contract import Floats
     from aigve_cli.judges.desk import Desk
 
+CPU = "--use-cpu"
 TEXTS_KEPT = 10_000
 """Distinct texts whose rows stay in memory, a few kilobytes each."""
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -81,7 +82,7 @@ class Producers:
         if key not in self._texts:
             network = self.networks[producer]
             try:
-                rows = _outputs(self, lambda: network.text(texts.constants), "texts")
+                rows = _outputs(lambda: network.text(texts.constants), "texts", self.smaller)
             except ValueError as error:
                 raise AigveError(f"{producer.name}: {error}") from error
             _check_finite(rows, network)
@@ -98,7 +99,12 @@ class Producers:
         network = self.networks[producer]
         tensors = [torch.from_numpy(np.array(part)).to(self.device) for part in rows]
         # What is not finite here may be the video's doing: its metric says so.
-        return _outputs(self, lambda: network.head(*tensors), "a video's rows")
+        return _outputs(lambda: network.head(*tensors), "a video's rows", self.smaller)
+
+    @property
+    def smaller(self) -> str:
+        """What needs less of a GPU's memory than this run does."""
+        return "a smaller --batch-size" if self.batch_size != 1 else CPU
 
     def batch(self, height: int, width: int, length: int = 1) -> int:
         """Units in a batch, each of ``length`` pictures of this size."""
@@ -160,6 +166,10 @@ class Queue:
             self._run(self._size())
 
     def _size(self) -> int:
+        # In halves, what is beside a video in a batch moves its third digit: a large model, which
+        # fills a GPU with one video, sees them one by one.
+        if network_card(self._producer.name).numbers:
+            return 1
         _, *length, height, width = self._waiting[0][0].shape
         return self._producers.batch(height, width, *length)
 
@@ -195,7 +205,7 @@ def frame_to_input(producers: Producers, frame: NDArray[Any], steps: View) -> to
 
     # At once, not in a batch: frames at native size would wait in memory, and a batch would count
     # their pixels rather than those that the network sees.
-    with torch.inference_mode(), _reporting_memory(producers, "a frame of this size"):
+    with torch.inference_mode(), _reporting_memory("a frame of this size", producers.smaller):
         pixels = torch.from_numpy(frame).to(producers.device)
         return frames_to_view(pixels[None], steps)
 
@@ -215,15 +225,19 @@ def _run_network(
             outputs: Outputs = network.with_text(batch, texts) if texts else network(batch)
             return outputs
 
-    rows = _outputs(producers, forward, f"a batch of {len(units)}")
+    smaller, what = producers.smaller, f"a batch of {len(units)}"
+    if network_card(producer.name).numbers:
+        smaller = f"fewer frames of each video (--max-len, or an option of the metric), or {CPU}"
+        what = f"a video of {units[0].shape[1]} frames in {producer.name}"
+    rows = _outputs(forward, what, smaller)
     _check_finite(rows, network)
     return rows
 
 
-def _outputs(producers: Producers, compute: Callable[[], Outputs], what: str) -> Outputs:
+def _outputs(compute: Callable[[], Outputs], what: str, smaller: str) -> Outputs:
     import torch
 
-    with torch.inference_mode(), _reporting_memory(producers, what):
+    with torch.inference_mode(), _reporting_memory(what, smaller):
         return {
             name: output.float().cpu().numpy() if isinstance(output, torch.Tensor) else output
             for name, output in compute().items()
@@ -240,13 +254,12 @@ def _check_finite(outputs: Outputs, network: Any) -> None:
 
 
 @contextmanager
-def _reporting_memory(producers: Producers, what: str) -> Iterator[None]:
+def _reporting_memory(what: str, smaller: str) -> Iterator[None]:
     import torch
 
     try:
         yield
     except torch.OutOfMemoryError as error:
-        smaller = "a smaller --batch-size" if producers.batch_size != 1 else "--use-cpu"
         raise SetupError(
             f"The GPU's memory is too small for {what}.",
             hint=f"Run again with {smaller}; what is done is kept.",

@@ -259,7 +259,8 @@ def announce_plan(plan: Plan, output: Output, precision: str = "fp32") -> list[s
             "--pad counts black frames behind the end of short videos: values are comparable "
             "only with runs that pad the same way."
         )
-    if precision != "fp32":
+    producers = set().union(*map(request_producers, plan.requests))
+    if precision != "fp32" and not all(network_card(p.name).numbers for p in producers):
         warnings.append(
             f"--precision {precision} moves features a little (bf16: 0.4 %): values are not those "
             "of fp32, and not comparable with published ones to the last digits."

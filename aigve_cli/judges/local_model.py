@@ -21,6 +21,8 @@ from aigve_cli.judges.backend import (
 )
 from aigve_cli.lazy import np
 
+_LAST_WORD = 10.0
+"""Seconds."""
 _CLOSED = "The local judge was closed."
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 """What torch says on graphics cards and on processors."""
@@ -79,6 +81,10 @@ class LocalModel:
         """End the answer that is being written, and give back the model's memory."""
         self._closed.set()
         self._jobs.put(None)
+        if self._thread is not None and self._device.startswith("cuda"):
+            # What is loaded next needs the memory: a GPU's word is soon over.
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(None, self._thread.join, _LAST_WORD)
 
     def _work(self) -> None:
         network: Any = None
@@ -98,9 +104,13 @@ class LocalModel:
                     unusable = error
                 job.fail(error)
         if network is not None and self._device.startswith("cuda"):
+            import gc
+
             import torch
 
             del network
+            # A model in parts holds itself in circles.
+            gc.collect()
             torch.cuda.empty_cache()
 
     def _loaded(self) -> Any:

@@ -41,6 +41,7 @@ ANY_ASPECT = re.compile("|".join(label.pattern for label in ASPECTS.values()), r
 FPS = 2.0
 LOWEST, HIGHEST = 0.01, 100.0
 """Of temperatures, but for 0."""
+SEEDS = 10**18
 VIEW = (ResizeArea(128 * 28 * 28, 768 * 28 * 28),)
 """As qwen_vl_utils prepares the frames of videos."""
 
@@ -73,6 +74,9 @@ class VideoScore2(_rated.RatingsMetric):
                 minimum=0,
             ),
             Option("seed", 0, "Of a drawn answer, the same for every video.", minimum=0),
+            Option(
+                "frames", 120, "So many frames at most; of longer videos fewer a second.", minimum=4
+            ),
         ),
         cite="He et al. 2025, VideoScore2: Think before You Score in Generative Video Evaluation, "
         "arXiv:2509.22799",
@@ -84,8 +88,10 @@ class VideoScore2(_rated.RatingsMetric):
             "One that cannot be read is missing.",
             "The program's number, the likeliest digit times its share, is among the details: it "
             "is less where the model is unsure. The expectation stands beside.",
-            "Frames are shrunk by PIL, where qwen_vl_utils uses torchvision; of videos longer than "
-            "150 s 300 frames are taken.",
+            "Frames are shrunk by PIL, where qwen_vl_utils uses torchvision. Of videos longer than "
+            "a minute 120 frames are taken (frames=), where it takes up to 768, ever smaller ones.",
+            "On a GPU in bfloat16, in which the weights are saved; the program runs in float32 "
+            "(--precision fp32).",
         ),
         licence="Apache-2.0 (weights of videoscore2)",
     )
@@ -98,9 +104,11 @@ class VideoScore2(_rated.RatingsMetric):
                 f"videoscore2.temperature={temperature:g}: must be 0, or from {LOWEST:g} to "
                 f"{HIGHEST:g}."
             )
-        written = f"{temperature:.4f}".rstrip("0").rstrip(".")
+        if int(options["seed"]) >= SEEDS:
+            raise UsageError(f"videoscore2.seed={options['seed']}: must be below {SEEDS}.")
+        written = f"{temperature:.6f}".rstrip("0").rstrip(".")
         variant = f"temperature={written},seed={options['seed']}" if temperature else ""
-        sources = (Frames(VIEW, within(extent, AtRate(FPS))), Prompt())
+        sources = (Frames(VIEW, within(extent, AtRate(FPS, most=int(options["frames"])))), Prompt())
         return {
             "answers": Request(
                 "videoscore2:answers", sources, variant, weights=str(options["model"])

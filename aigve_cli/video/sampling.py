@@ -371,7 +371,7 @@ class AtRate:
 
     fps: float
     least: int = 4
-    most: int = 300
+    most: int = 120
 
     @property
     def limit(self) -> int | None:

@@ -16,7 +16,6 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, NamedTuple
 
-import psutil
 import torch
 from torch import Tensor, nn
 
@@ -81,6 +80,8 @@ class Placement(NamedTuple):
     gpu_bytes: int | None = None
     """Of a GPU that is too small: so much of it is for weights, and the rest of them stay in main
     memory, from where each layer comes when it is its turn. None takes all to ``device``."""
+    main_bytes: int = 0
+    """Of main memory, for the rest."""
 
 
 ON_CPU = Placement()
@@ -97,7 +98,8 @@ def folder_to_model(
     Args:
         folder: The folder.
         model_class: A class with transformers' ``from_pretrained``.
-        placement: Where its weights go, and in which type. They are never in main memory first.
+        placement: Where its weights go, and in which type. What goes to a GPU is not all in main
+            memory first.
         config: The configuration, where the class does not read ``config.json`` as it is.
 
     Raises:
@@ -137,7 +139,7 @@ def folder_to_model(
         ),
         (
             "with numbers that are not finite",
-            [key for key, tensor in state.items() if not _is_finite(tensor)],
+            [key for key, tensor in state.items() if not is_finite(tensor)],
         ),
     ]
     found = [f"{len(keys)} {what}: {_first(keys)}" for what, keys in problems if keys]
@@ -150,15 +152,22 @@ def folder_to_model(
 def _placement_to_map(placement: Placement) -> dict[str, Any]:
     """How ``from_pretrained`` is told, by accelerate's device maps."""
     if placement.gpu_bytes is not None:
-        memory = {0: placement.gpu_bytes, "cpu": psutil.virtual_memory().available}
+        memory = {0: placement.gpu_bytes, "cpu": placement.main_bytes}
         return {"device_map": "auto", "max_memory": memory}
     # Else an empty model is made on the CPU and filled there.
     return {} if placement.device == "cpu" else {"device_map": {"": placement.device}}
 
 
-def _is_finite(tensor: Tensor) -> bool:
+def is_finite(tensor: Tensor) -> bool:
+    """Whether every number is finite; true of what has no numbers here.
+
+    By its smallest and its largest, which are not if any is not: in bfloat16 on a processor that
+    takes a thirtieth of the time.
+    """
     # What stays in main memory has no numbers here: accelerate brings them for each forward.
-    return tensor.is_meta or bool(torch.isfinite(tensor).all())
+    if tensor.is_meta or not tensor.numel():
+        return True
+    return bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all())
 
 
 class TokenIds(NamedTuple):

@@ -21,13 +21,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Idefics2Config, Idefics2Model, Idefics2PreTrainedModel
+from transformers import (
+    Idefics2Config,
+    Idefics2Model,
+    Idefics2PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from aigve_models._pretrained import (
     CONFIG,
     ON_CPU,
     Placement,
     check_no_signs,
+    check_tokenizer_files,
     folder_to_config,
     folder_to_model,
     folder_to_tokenizer,
@@ -72,8 +78,9 @@ QUERY = (
 """What the weights were trained on, to the blank behind ``sub-score,``; ``PROMPT`` stands for the
 video's own prompt."""
 _IMAGE, _FENCE = "<image>", "<fake_token_around_image>"
-_PIXELS_AT_ONCE = 8 * 980 * 980
-"""Of the frames that are in the vision tower together: 8 of the largest that were trained on."""
+_PIXELS_AT_ONCE = 2 * 980 * 980
+"""Of the frames that are in the vision tower together, and in the connector, which makes 14,336
+numbers of each patch: 2 of the largest that were trained on."""
 
 
 class PatchEmbeddings(nn.Module):
@@ -304,7 +311,23 @@ def _folder_to_config(folder: Path) -> Any:
 
 
 def _folder_to_tokenizer(folder: Path, config: Any) -> Any:
-    tokenizer = folder_to_tokenizer(folder, config)
+    """The tokenizer of ``tokenizer.json`` as it stands there, where there is one.
+
+    transformers 5 makes another one of LLaMA's kind, whatever the file says: of ``<image> `` it
+    gives one blank less than the reference's release, and the ratings are read at the last.
+    """
+    check_tokenizer_files(folder)
+    if not (folder / "tokenizer.json").is_file():
+        return _checked_tokenizer(folder_to_tokenizer(folder, config), folder, config)
+    try:
+        with quiet():
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        raise ValueError(f"the tokenizer in {folder} cannot be read: {words_of(error)}.") from error
+    return _checked_tokenizer(tokenizer, folder, config)
+
+
+def _checked_tokenizer(tokenizer: Any, folder: Path, config: Any) -> Any:
     known = tokenizer.get_vocab()
     if known.get(_IMAGE) != config.image_token_id or _FENCE not in known:
         raise ValueError(

@@ -96,7 +96,7 @@ def test_the_number_of_frames_must_be_known_first(sampling):
     [
         (Evenly(16), "16 frames at most, at equal steps from the first, together"),
         (Segments(32), "a frame of each of 32 parts, together"),
-        (AtRate(2.0), "2 frames a second, 4 to 300, together"),
+        (AtRate(2.0), "2 frames a second, 4 to 120, together"),
         (AtRate(0.5, least=6, most=8), "0.5 frames a second, 6 to 8, together"),
         (
             Within(Segments(32), max_frames=9),
@@ -159,7 +159,7 @@ def test_there_are_always_as_many_frames_as_parts(frames, count):
 # --- some a second ----------------------------------------------------------------------------
 
 
-def by_the_rule(frames, fps, least=4, most=300):
+def by_the_rule(frames, fps, least=4, most=120):
     """qwen_vl_utils' rule in its own words, for 2 frames a second."""
     most = math.floor(min(most, frames) / 2) * 2
     count = min(min(max(frames / fps * 2, least), most), frames)
@@ -183,7 +183,7 @@ def test_some_frames_a_second_are_those_of_the_rule_between_other_bounds(frames,
 def test_their_number_is_even_and_they_go_from_the_first_to_the_last(frames, fps):
     places = places_of(AtRate(2.0), frames, fps)
     assert len(places) % 2 == 0
-    assert 2 <= len(places) <= 300
+    assert 2 <= len(places) <= 120
     assert (places[0], places[-1]) == (0, frames - 1)
     assert all(np.diff(places) > 0)
 
@@ -208,15 +208,15 @@ def test_two_frames_a_second(frames, fps, expected):
 
 
 def test_a_long_video_has_as_many_frames_as_are_allowed():
-    # 150 s have 300.
-    assert len(places_of(AtRate(2.0), 3600, 24.0)) == 300
+    # 60 s have 120.
+    assert len(places_of(AtRate(2.0), 1440, 24.0)) == 120
     assert len(places_of(AtRate(2.0), 3576, 24.0)) == 298
-    assert len(places_of(AtRate(2.0), 36_000, 24.0)) == 300
+    assert len(places_of(AtRate(2.0), 36_000, 24.0)) == 120
 
 
 @pytest.mark.parametrize(("frames", "fps"), [(0, 25.0), (1, 25.0), (40, 0.0), (1, 0.0)])
 def test_one_frame_or_no_frame_rate_has_none(frames, fps):
-    assert AtRate(2.0).units(facts(frames, fps)).shape == (0, 300)
+    assert AtRate(2.0).units(facts(frames, fps)).shape == (0, 120)
 
 
 def test_a_video_that_states_no_frame_rate_is_looked_at_by_the_others():
