@@ -5,8 +5,9 @@
 Prints markdown. `--quick` takes small inputs and one round, `--full` adds a Fréchet distance of
 10,000 rows (minutes). Run it in the project's environment, with its test dependencies (OpenCV).
 The benchmarks are `fused`, `frechet`, `memory`, `startup`, `decode`, `prefetch`, `resize`,
-`forward`, `many`, `networks`, `peers`, `published`, `quality`, `similarity` and `judges`. Real
-clips are decoded and judged where `AIGVE_TEST_MEDIA` names a folder of them.
+`forward`, `many`, `networks`, `peers`, `published`, `quality`, `similarity` and `judges`, and
+`large`, which runs by its name only: it writes models of 15 GB, one after another, and takes as
+much memory. Real clips are decoded and judged where `AIGVE_TEST_MEDIA` names a folder of them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import measure
 from judges import judged_metrics
+from large_models import real_models, tiny_models
 from measure import Rows, aigve, cpu, interleaved, mb, script, table, wall
 from peers import beside_peers, five_metrics
 from quality import quality_networks
@@ -322,10 +324,19 @@ def judges(setting: Setting) -> str:
     return judged_metrics(setting.folder, rounds=setting.rounds, **size)
 
 
+def large(setting: Setting) -> str:
+    """Models of billions of weights: tiny ones together, and of real size one by one."""
+    videos = 2 if setting.quick else 4
+    tiny = tiny_models(setting.folder, videos=videos, rounds=setting.rounds)
+    return tiny if setting.quick else f"{tiny}\n\n{real_models(setting.folder)}"
+
+
 FUNCTIONS = (
     *(fused, frechet, memory, startup, decode, prefetch, resize, forward, many),
-    *(networks, peers, published, quality, similarity, judges),
+    *(networks, peers, published, quality, similarity, judges, large),
 )
+BY_NAME = ("large",)
+"""Not run unless they are named."""
 BENCHMARKS: dict[str, Callable[[Setting], str]] = {
     function.__name__: function for function in FUNCTIONS
 }
@@ -347,7 +358,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="aigve-benchmarks-") as temporary:
         folder = arguments.folder or Path(temporary)
         setting = Setting(folder.resolve(), arguments.quick, arguments.full, rounds)
-        for name in arguments.only or BENCHMARKS:
+        for name in arguments.only or [name for name in BENCHMARKS if name not in BY_NAME]:
             function = BENCHMARKS[name]
             assert function.__doc__ is not None
             parts.append(f"## {name}: {function.__doc__}\n\n{function(setting).strip()}")

@@ -30,6 +30,7 @@ from aigve_cli.main import main
 from aigve_cli.registry import registry
 from aigve_cli.weights import Located, network_card
 from tests.conftest import moving_pattern, read_results, write_clip
+from tests.judges.scripted_endpoint import scripted_endpoint
 from tests.networks.owl_folders import write_owl
 from tests.networks.score_folders import write_videoscore
 
@@ -204,10 +205,15 @@ def test_two_passes_give_the_numbers_of_one(
     assert read_results(tmp_path / "twice")["videos"] == read_results(tmp_path / "once")["videos"]
 
 
+@pytest.mark.parametrize("judged", [False, True])
 def test_what_a_pass_has_loaded_is_gone_before_the_next_one_loads(
-    models: dict[str, Path], videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    models: dict[str, Path],
+    videos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    judged: bool,
 ) -> None:
-    """Runs and loaders hold one another in circles, which nothing but a collection breaks."""
+    """Runs and loaders hold one another in circles, and a judge's desk outlives its pass."""
     alive: list[int] = []
     seen: list[weakref.ref[Any]] = []
     load = passes.load_network
@@ -220,7 +226,20 @@ def test_what_a_pass_has_loaded_is_gone_before_the_next_one_loads(
 
     monkeypatch.setattr(passes, "load_network", watched)
     free(monkeypatch, WORKING + max(sizes(models).values()))
-    run(videos, models, tmp_path)
+    with scripted_endpoint('{"score": [5], "reasoning": "so it is"}') as endpoint:
+        asked = {"judge": "openai:scripted", "judge_url": endpoint.url} if judged else {}
+        results = evaluate(
+            videos,
+            prompt="a red ball",
+            metrics=",".join([*models, *(["viescore"] if judged else [])]),
+            options={name: {"model": str(path)} for name, path in models.items()},
+            judge_cache=tmp_path / "answers",
+            device="cpu",
+            output_dir=tmp_path / "scores",
+            **asked,
+        )
+        assert bool(endpoint.requests) == judged
+    assert results.document["counts"]["passes"] == 2
     assert alive == [0, 0]
 
 

@@ -210,7 +210,7 @@ def test_two_frames_a_second(frames, fps, expected):
 def test_a_long_video_has_as_many_frames_as_are_allowed():
     # 60 s have 120.
     assert len(places_of(AtRate(2.0), 1440, 24.0)) == 120
-    assert len(places_of(AtRate(2.0), 3576, 24.0)) == 298
+    assert len(places_of(AtRate(2.0), 1416, 24.0)) == 118
     assert len(places_of(AtRate(2.0), 36_000, 24.0)) == 120
 
 
