@@ -210,7 +210,6 @@ def test_every_record_says_where_it_comes_from(pairs, tmp_path, aigve):
         (["--metrics", "is,fvd", "--max-len", "8"], 2, "clips that need 16 frames"),
         (["--metrics", "fid", "--set", "is-lite0.splitz=2"], 2, "Did you mean splits"),
         (["--metrics", "is", "--fps", "fast"], 2, "native"),
-        (["--categories", "multi_faceted"], 2, "No metric of the category"),
     ],
 )
 def test_what_cannot_work_says_so(pairs, tmp_path, aigve, arguments, code, words):

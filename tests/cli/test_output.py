@@ -27,6 +27,7 @@ def test_names_and_numbers_are_never_cut(aigve, columns):
         "VIDEO",
         "FOR",
         "WEIGHTS",
+        "LICENCE",
         "FROM",
         "TITLE",
     ]

@@ -327,3 +327,10 @@ def test_sets_cannot_ask_for_texts():
 )
 def test_requests_that_are_planned(asked, compares):
     assert asked in plan_made_up(asked, compares=compares).requests.values()
+
+
+def test_a_category_without_a_metric_names_those_that_have_some():
+    mine = {name: m for name, m in registry().metrics.items() if m.card.category != "multi_faceted"}
+    with pytest.raises(UsageError, match="No metric of the category 'multi_faceted'") as caught:
+        replace(registry(), metrics=mine).in_category("multi_faceted")
+    assert "distribution_based" in str(caught.value.hint)
