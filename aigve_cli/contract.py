@@ -432,6 +432,8 @@ class Score:
     """Why there is no number."""
     by_choice: bool = False
     """There is no number because none was asked for: that is no failure."""
+    settled: bool = False
+    """The reason would be the same another time: a run that goes on does not try again."""
 
     def __post_init__(self) -> None:
         # Plain floats: numpy's own cannot be written as JSON.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aigve_cli.engine.estimate import describe_requests
-from aigve_cli.engine.memory import Fit
+from aigve_cli.engine.memory import Fit, numbers_to_text
 from aigve_cli.engine.plan import request_frames, request_producers
 from aigve_cli.engine.setup import announce_plan
 from aigve_cli.output import Output
@@ -30,7 +30,9 @@ def describe_plan(
         entry = card.entry(tag)
         absent = f"not here: {entry.file} is fetched when the run begins, {entry.size_text}"
         place = fit.places.get(name)
-        loaded = f", {place.bytes / 1e9:.1f} GB in {place.numbers}" if place else ""
+        loaded = (
+            f", {place.bytes / 1e9:.1f} GB in {numbers_to_text(place.numbers)}" if place else ""
+        )
         found = f"{name}: {here.path} ({here.origin}){loaded}" if here else f"{name}: {absent}"
         output.note(found)
     size = plan.disk_bytes(keep=keep_features)

@@ -93,8 +93,8 @@ class Fit:
             sizes = [f"{name} {_size(place.bytes)}" for name, place in self.places.items()]
             lines.append(
                 f"{len(self.passes)} passes over the videos, each decodes them: {'; '.join(names)}."
-                f" The models ({', '.join(sizes)}) do not fit together into "
-                f"the {_size(_of_device(self.free))} that are free."
+                f" What they load ({', '.join(sizes)}, and other networks) does not fit together "
+                f"into the {_size(_of_device(self.free))} that are free."
             )
         return lines
 
@@ -256,7 +256,7 @@ def _saved_numbers(folder: Path) -> str:
     """What ``config.json`` says that weights are saved in."""
     config = json.loads((folder / CONFIG).read_bytes())
     stated = config.get("dtype") or config.get("torch_dtype")
-    return stated if stated in _BYTES else "float32"
+    return stated if isinstance(stated, str) and stated in _BYTES else "float32"
 
 
 def _place(resolved: Resolved, network: Producer, numbers: str) -> Place | None:
@@ -299,9 +299,14 @@ def _problem(metric: str, places: Sequence[Place], free: Memory, working: int) -
         hint = f"--precision bf16 needs half of it. {hint}"
     return SetupError(
         f"{metric} needs about {_size(needed + working)}, for its model in "
-        f"{', '.join(numbers)} and to compute with, and {there}.",
+        f"{', '.join(map(numbers_to_text, numbers))} and to compute with, and {there}.",
         hint=hint,
     )
+
+
+def numbers_to_text(numbers: str) -> str:
+    """For people."""
+    return "the numbers that it is saved in" if numbers == "auto" else numbers
 
 
 def _size(size: int) -> str:

@@ -367,6 +367,8 @@ def _parse(kind: type, value: str | OptionValue) -> OptionValue | None:
     if kind is bool:
         return {"true": True, "false": False}.get(str(value).strip().lower())
     try:
+        if kind is int and isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
+            return int(value)  # to the last digit, of which a float has 16
         number = float(value)
     except ValueError:
         return None

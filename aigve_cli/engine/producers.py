@@ -178,7 +178,7 @@ class Queue:
         batch = [(unit, owner) for unit, owner in waiting if owner.problem is None]
         try:
             self._run_batch(batch)
-        except ValueError as error:
+        except (ValueError, IndexError) as error:
             # Frames that this network cannot take, such as tiny ones: others may.
             owners = list(dict.fromkeys(owner for _, owner in batch))
             if len(owners) == 1:

@@ -136,7 +136,9 @@ class Run:
             record = self.journal.sample(name) if name else None
             known = record.scores.get(planned.name) if record else None
             # A reason may have passed: a decoder that hung, a plugin that was mended.
-            settled = known and (not known.get("reason") or known.get("by_choice"))
+            settled = known and (
+                not known.get("reason") or known.get("by_choice") or known.get("settled")
+            )
             if known and settled and known["key"] == key:
                 return known
         return None

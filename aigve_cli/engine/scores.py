@@ -35,6 +35,7 @@ def score_to_json(score: Score) -> dict[str, Any]:
         "notes": list(score.notes),
         "reason": score.reason,
         "by_choice": score.by_choice,
+        "settled": score.settled,
     }
     return {name: value for name, value in fields.items() if value}
 
@@ -49,4 +50,5 @@ def json_to_score(stored: Mapping[str, Any]) -> Score:
         notes=tuple(stored.get("notes", ())),
         reason=stored.get("reason"),
         by_choice=stored.get("by_choice", False),
+        settled=stored.get("settled", False),
     )

@@ -180,19 +180,21 @@ class RatingsMetric(Metric):
     """Base of the metrics whose values are ratings that a model has written."""
 
     def summarise(self, scores: Sequence[Score]) -> Score:
-        """The mean of each value over the videos that have it, and how many lack it."""
+        """The mean of each value over the videos that have it, and of how many it is."""
         mean = scores_to_mean(scores)
-        lost: dict[str, int] = {}
-        for score in scores:
-            for name in score.details.get(UNREADABLE, {}):
-                lost[name] = lost.get(name, 0) + 1
-        scored = f"of {len(scores)} scored videos"
-        notes = (f"{name}: unreadable in {count} {scored}" for name, count in lost.items())
+        counts = {name: sum(name in score.values for score in scores) for name in mean.values}
+        notes = (
+            f"{name}: of {count} of {len(scores)} scored videos"
+            for name, count in counts.items()
+            if count < len(scores)
+        )
         return replace(mean, notes=(*mean.notes, *notes))
 
 
 def ratings_to_score(
-    values: Mapping[str, float], unreadable: Mapping[str, str], details: Mapping[str, Any]
+    values: Mapping[str, float],
+    unreadable: Mapping[str, str],
+    details: Mapping[str, Any],
 ) -> Score:
     """The score of a video: what could be read, with notes; a reason if nothing could.
 
@@ -204,7 +206,8 @@ def ratings_to_score(
     notes = tuple(f"no rating of {name}: {why}" for name, why in unreadable.items())
     details = {**details, **({UNREADABLE: dict(unreadable)} if unreadable else {})}
     if not values:
-        return Score(details=details, reason="; ".join(notes))
+        # The same video has the same answer another time.
+        return Score(details=details, reason="; ".join(notes), settled=True)
     return Score(values=values, details=details, notes=notes)
 
 

@@ -81,8 +81,9 @@ class VideoPhy2(_rated.RatingsMetric):
             values[f"videophy2-{aspect}"] = rating.value
             if (expectation := _rated.rating_to_expectation(rating, answer)) is not None:
                 values[f"videophy2-{aspect}-expected"] = expectation
-        if not unreadable:
-            both = all(values[f"videophy2-{aspect}"] >= HIGH for aspect in ASPECTS)
-            values["videophy2-joint"] = float(both)
+        high = [values[name] >= HIGH for a in ASPECTS if (name := f"videophy2-{a}") in values]
+        # One that is low decides, whatever the other one is.
+        if not unreadable or not all(high):
+            values["videophy2-joint"] = float(all(high))
         details = {aspect: _rated.answer_details(answers[aspect]) for aspect in ASPECTS}
         return _rated.ratings_to_score(values, unreadable, details)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from aigve_cli.contract import (
     AsPublished,
@@ -31,8 +32,8 @@ ASPECTS = (
 )
 """In the order in which the network gives them."""
 LATEST = "TIGER-Lab/VideoScore-v1.1"
-TRAINED_ON = {"VideoScore": 16, "VideoScore-anno-only": 16}
-"""Frames of a video, by the name of a model; of all others as many as of v1.1."""
+TRAINED_ON = {"VideoScore": 16, "VideoScore-anno-only": 16, "v1": 16, "anno-only": 16}
+"""Frames of a video, by the name of a model or its tag; of all others as many as of v1.1."""
 FRAMES = 48
 
 
@@ -54,8 +55,9 @@ class VideoScore(Metric):
             Option(
                 "frames",
                 0,
-                "So many frames at most. 0: as many as the model was trained on, 16 of VideoScore "
-                "and VideoScore-anno-only, 48 of others.",
+                "So many frames at most. 0: as many as the model was trained on, by its name or "
+                "its folder's: 16 of VideoScore and VideoScore-anno-only, 48 of others, and of "
+                "what --model names.",
                 minimum=0,
             ),
         ),
@@ -87,10 +89,13 @@ class VideoScore(Metric):
 
 
 def trained_on(model: str) -> int:
-    """Frames of a video that a model was trained on, by its id or by the names of its folders.
+    """Frames of a video that a model was trained on, by its id, its tag, or its folder's own name.
 
     The Hub's cache has ``models--TIGER-Lab--VideoScore/snapshots/COMMIT``.
     """
-    names = [part.partition("@")[0].rpartition("--")[2] for part in model.split("/")]
-    mine = [name for name in names if name.startswith("VideoScore")]
-    return TRAINED_ON.get(mine[-1], FRAMES) if mine else FRAMES
+    path = Path(model).expanduser()
+    if path.is_dir():
+        path = path.resolve()
+    cached = path.parts[-3:-1] if path.parent.name == "snapshots" else ()
+    name = cached[0].rpartition("--")[2] if cached else path.name
+    return TRAINED_ON.get(name.partition("@")[0], FRAMES)

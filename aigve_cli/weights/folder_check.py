@@ -44,7 +44,8 @@ PROCESSOR_FILES = (
     "video_preprocessor_config.json",
 )
 TO_COPY = (
-    "tokenizer.json (or vocab.json and merges.txt, or vocab.txt), tokenizer_config.json and "
+    "tokenizer.json (or vocab.json and merges.txt, vocab.txt, or tokenizer.model), "
+    "tokenizer_config.json and "
     "preprocessor_config.json (or processor_config.json)"
 )
 
@@ -96,7 +97,10 @@ def processor_lacks(folder: Path, *, images: bool = True) -> str | None:
 def names_lack_processor(names: Collection[str], *, images: bool = True) -> str | None:
     """As :func:`processor_lacks`, of a list of names."""
     if not any(all(name in names for name in tokenizer) for tokenizer in TOKENIZERS):
-        return "there is no tokenizer in it (tokenizer.json, vocab.json with merges.txt, vocab.txt)"
+        return (
+            "there is no tokenizer in it (tokenizer.json, vocab.json with merges.txt, vocab.txt or "
+            "tokenizer.model)"
+        )
     if images and not any(name in names for name in IMAGE_PROCESSORS):
         return f"there is no image processor in it ({' or '.join(IMAGE_PROCESSORS)})"
     return None

@@ -33,7 +33,13 @@ class DigitWatcher:
         self._steps: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores [B, vocabulary] as they are."""
+        """Scores [B, vocabulary] as they are.
+
+        Raises:
+            ValueError: Some are not finite: a model that is broken would still write something.
+        """
+        if not bool(torch.isfinite(scores).all()):
+            raise ValueError("the model gives numbers that are not finite")
         likely = scores.float().softmax(dim=1)
         self._steps.append(torch.stack([likely[:, ids].sum(dim=1) for ids in self._tokens], dim=1))
         return scores

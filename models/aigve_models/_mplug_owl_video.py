@@ -121,6 +121,8 @@ def folder_to_owl_config(folder: Path) -> MplugOwlVideoConfig:
     if len(widths) > 1:
         raise ValueError(f"its pictures and its abstractor have several widths: {sorted(widths)}.")
     text = _part(stated, "text_config")
+    if not text:
+        raise ValueError("it has no text_config, which says how large its language model is.")
     if text.get("model_type", "llama") != "llama":
         raise ValueError(f"its language model is '{text['model_type']}', not 'llama'.")
     queries = {"num_query_tokens": stated.get("num_query_tokens", _QUERIES)}

@@ -322,7 +322,10 @@ def folder_to_ends(folder: Path, *stated: int | Sequence[int] | None) -> list[in
         ends.append(generation.eos_token_id)
     found: set[int] = set()
     for one in ends:
-        found.update([] if one is None else [one] if isinstance(one, int) else one)
+        these = [] if one is None else [one] if isinstance(one, int) else one
+        if not isinstance(these, list | tuple) or not all(type(end) is int for end in these):
+            raise ValueError(f"what ends an answer is {one!r} in it, which is no token.")
+        found.update(these)
     if not found:
         raise ValueError("nothing in it says which token ends an answer.")
     return sorted(found)

@@ -294,12 +294,15 @@ def folder_to_picture_size(folder: Path) -> None:
 
 
 def _folder_to_config(folder: Path) -> Any:
-    kind = folder_to_config(folder).get("model_type")
+    stated = folder_to_config(folder)
+    kind = stated.get("model_type")
     if kind != KIND:
         raise ValueError(
             f"its model_type is '{kind}', not '{KIND}': models called VideoScore that are made of "
             "another one are not read."
         )
+    if not stated.get("text_config"):
+        raise ValueError(f"its {CONFIG} has no text_config: how large its language model is.")
     try:
         with quiet():
             config = Idefics2Config.from_pretrained(folder, local_files_only=True)

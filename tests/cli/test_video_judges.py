@@ -344,8 +344,8 @@ def test_ratings_are_read_and_what_cannot_be_read_is_missing(written: Finished) 
     expected = {
         "videophy2-semantic": (5 + 4 + 2) / 3,
         "videophy2-physics": (4 + 3 + 5 + 1) / 4,
-        # Of a, b and c, which have both.
-        "videophy2-joint": 1 / 3,
+        # Of a; b and c are low in one, and so is d, whatever its other rating is.
+        "videophy2-joint": 1 / 4,
         "videoscore2-visual-quality": (4 + 2 + 3) / 3,
         "videoscore2-text-alignment": (3 + 1) / 2,
         "videoscore2-physical-consistency": (5 + 4) / 2,
@@ -365,7 +365,11 @@ def test_what_was_said_is_kept(written: Finished) -> None:
     ]
     assert {name: said["details"]["text"] for name, said in score.items()} == ANSWERS
     half = phy["d.mkv"]
-    assert half["values"].keys() == {"videophy2-physics", "videophy2-physics-expected"}
+    assert half["values"].keys() == {
+        "videophy2-physics",
+        "videophy2-physics-expected",
+        "videophy2-joint",
+    }
     assert half["notes"] == ["no rating of semantic: 12 is not from 1 to 5: '12'"]
     assert half["reason"] is None
     lost = phy["e.mkv"]
@@ -380,13 +384,11 @@ def test_what_was_said_is_kept(written: Finished) -> None:
     assert "it is not named" in score["e.mkv"]["reason"]
 
 
-def test_a_run_says_how_many_could_not_be_read(written: Finished) -> None:
-    assert (
-        "semantic: unreadable in 1 of 4 scored videos"
-        in written.record("videophy2-semantic")["notes"]
-    )
+def test_a_run_says_of_how_many_videos_each_number_is(written: Finished) -> None:
+    notes = written.record("videophy2-semantic")["notes"]
+    assert "videophy2-semantic: of 3 of 4 scored videos" in notes
     notes = written.record("videoscore2-text-alignment")["notes"]
-    assert "text-alignment: unreadable in 1 of 3 scored videos" in notes
+    assert "videoscore2-text-alignment: of 2 of 3 scored videos" in notes
     assert "videophy2: 1 video not used, first: e.mkv: no rating of semantic" in written.stderr
 
 
@@ -480,3 +482,45 @@ def test_metrics_are_listed_with_the_licences_of_their_weights(
     licences = {row[head.index("name")]: row[head.index("weights_licence")] for row in rows}
     assert licences["videoscore"] == "Apache-2.0"
     assert licences["videophy"] == "none stated (code MIT; made from LLaMA-7B)"
+
+
+def test_answers_that_could_not_be_read_are_not_asked_for_again(
+    compute: Callable[..., Finished],
+    taught: tuple[Path, dict[str, Path]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The likeliest answer would be the same: a run that goes on has it already."""
+    videos, folders = taught
+    model = f"--set=videophy2.model={folders['videophy2']}"
+    arguments = [*given(videos), "--metrics=videophy2", model]
+
+    def interrupted(*_all: Any, **_more: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("aigve_cli.api.run_to_document", interrupted)
+        assert main(["compute", "--use-cpu", f"--output-dir={tmp_path / 'out'}", *arguments]) == 130
+    done = compute(*arguments)
+    assert done.document["counts"]["decodes"] == 0
+    assert "it holds no whole number" in scores(done, "videophy2")["e.mkv"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("model", "frames"), [("VideoScore", 16), ("VideoScore-v1.1", 48), ("alias", 16)]
+)
+def test_frames_are_those_that_a_model_was_trained_on_by_the_name_of_its_folder(
+    compute: Callable[..., Finished], tmp_path: Path, model: str, frames: int
+) -> None:
+    for name in ("VideoScore", "VideoScore-v1.1"):
+        write_videoscore(tmp_path / "models" / name)
+    (tmp_path / "models" / "alias").symlink_to(tmp_path / "models" / "VideoScore")
+    write_clip(tmp_path / "videos" / "a.mkv", moving_pattern(0, 6))
+    done = compute(
+        f"--input-dir={tmp_path / 'videos'}",
+        "--prompt=a ball",
+        "--metrics=videoscore",
+        f"--set=videoscore.model={tmp_path / 'models' / model}",
+    )
+    (looked,) = done.record("videoscore-dynamic-degree")["inputs"]
+    assert looked["sampling"].startswith(f"{frames} frames at most")

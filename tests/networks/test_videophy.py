@@ -204,7 +204,10 @@ def test_a_model_for_pictures_is_refused(tmp_path: Path) -> None:
 
 
 def test_sizes_that_are_left_out_are_the_published_ones(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "mplug-owl", "vision_config": {}}')
+    text = '"text_config": {"model_type": "llama"}'
+    (tmp_path / "config.json").write_text(
+        f'{{"model_type": "mplug-owl", "vision_config": {{}}, {text}}}'
+    )
     config = folder_to_owl_config(tmp_path)
     assert (config.num_query_tokens, videophy.folder_to_picture_size(tmp_path)) == (64, 224)
     with torch.device("meta"):
@@ -505,3 +508,13 @@ def test_no_layer_is_parted() -> None:
     assert places["language_model.model.layers.31"] == "cpu"
     parted = re.compile(r"(layers\.\d+|embeddings|abstractor)\.")
     assert not [name for name in places if parted.search(name)]
+
+
+@pytest.mark.parametrize("text", ["", ', "text_config": null', ', "text_config": {}'])
+def test_a_language_model_without_a_size_is_refused_before_one_is_made(
+    tmp_path: Path, text: str
+) -> None:
+    """transformers would make one of 7 billion random weights, whatever the files hold."""
+    (tmp_path / "config.json").write_text(f'{{"model_type": "mplug-owl"{text}}}')
+    with pytest.raises(ValueError, match="it has no text_config"):
+        folder_to_owl_config(tmp_path)
