@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from aigve_cli.contract import Metric, Score
+from aigve_cli.contract import Metric, SampleFeatures, Score
 from aigve_cli.judges.task import Record
 from aigve_cli.statistics.summaries import scores_to_mean
 
@@ -160,6 +160,17 @@ def rating_to_soft_score(rating: Rating, answer: Record) -> float | None:
         return None
     best = max(range(len(likely)), key=likely.__getitem__)
     return (best + LOWEST) * likely[best] / sum(likely)
+
+
+def only_answer(features: SampleFeatures) -> Record | None:
+    """What a model has written about a video, as a whole; None if it was shown nothing."""
+    answers = features.records.get("answers", ())
+    return answers[0] if answers else None
+
+
+def nothing_shown() -> Score:
+    """No score of a video without a frame to show."""
+    return Score.missing("the model was shown nothing: the video has no frame to show")
 
 
 def answer_details(answer: Record) -> dict[str, Any]:

@@ -68,7 +68,9 @@ class VideoPhy2(_rated.RatingsMetric):
         self, features: SampleFeatures, sample: Sample, options: Mapping[str, OptionValue]
     ) -> Score:
         """Both ratings, as far as they can be read."""
-        (answers,) = features.records["answers"]
+        answers = _rated.only_answer(features)
+        if answers is None:
+            return _rated.nothing_shown()
         values: dict[str, float] = {}
         unreadable: dict[str, str] = {}
         for aspect in ASPECTS:

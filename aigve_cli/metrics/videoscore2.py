@@ -119,7 +119,9 @@ class VideoScore2(_rated.RatingsMetric):
         self, features: SampleFeatures, sample: Sample, options: Mapping[str, OptionValue]
     ) -> Score:
         """Every rating that can be read."""
-        (answer,) = features.records["answers"]
+        answer = _rated.only_answer(features)
+        if answer is None:
+            return _rated.nothing_shown()
         values: dict[str, float] = {}
         expected: dict[str, float] = {}
         soft: dict[str, Any] = {}
