@@ -102,6 +102,10 @@ def _folder_to_processor(folder: Path) -> Any:
     try:
         import transformers
         from aigve_models._pretrained import quiet, words_of
+        from transformers import AutoImageProcessor, CLIPImageProcessor
+
+        # The PIL form had no ending of its own in the first releases of transformers 5.
+        owl = getattr(transformers, "CLIPImageProcessorPil", CLIPImageProcessor)
     except ImportError as error:
         raise transformers_missing(error) from error
 
@@ -113,12 +117,8 @@ def _folder_to_processor(folder: Path) -> Any:
     try:
         with quiet():
             if _is_owl(folder):
-                # The PIL form had no ending of its own in the first releases of transformers 5.
-                kind = getattr(transformers, "CLIPImageProcessorPil", None)
-                return (kind or transformers.CLIPImageProcessor).from_pretrained(
-                    folder, local_files_only=True
-                )
-            return transformers.AutoImageProcessor.from_pretrained(
+                return owl.from_pretrained(folder, local_files_only=True)
+            return AutoImageProcessor.from_pretrained(
                 folder, backend="pil", local_files_only=True, trust_remote_code=False
             )
     except Exception as error:
