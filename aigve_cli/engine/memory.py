@@ -63,8 +63,6 @@ class Fit:
     places: Mapping[str, Place]
     """Of each large model, by checkpoint."""
     free: Memory
-    working: int = WORKING_BYTES
-    """What is kept free to compute with."""
 
     def precision_of(self, planned: PlannedMetric, base: str) -> str:
         """The arithmetic of one metric: that of its large model, where it has one."""
@@ -195,7 +193,7 @@ def fit_models(resolved: Resolved, *, device: str, precision: PrecisionChoice) -
     passes = group_by_memory(asked, sizes, room)
     used = frozenset[str]().union(*(mine for _, mine in asked))
     placed = {name: place for name, place in places.items() if name in used}
-    return Fit(fitting, passes, placed, free, working)
+    return Fit(fitting, passes, placed, free)
 
 
 def group_by_memory(

@@ -69,12 +69,14 @@ class Passes:
     def run(self, output: Output) -> Run:
         """Every sample scored; what it gives knows all metrics and all videos."""
         whole = self._over(self._fit.plan.computed, self._nothing_to_load)
-        total = sum(len(self._over(group, self._nothing_to_load).work()) for group in self._passes)
+        total = sum(
+            len(self._over(group, self._nothing_to_load).work()) for group in self._fit.passes
+        )
         with output.progress("compute", total=total) as progress:
-            for number, group in enumerate(self._passes, 1):
-                if len(self._passes) > 1:
+            for number, group in enumerate(self._fit.passes, 1):
+                if len(self._fit.passes) > 1:
                     names = ", ".join(planned.name for planned in group)
-                    output.note(f"pass {number} of {len(self._passes)}: {names}")
+                    output.note(f"pass {number} of {len(self._fit.passes)}: {names}")
                 found = self._look(group, progress)
                 whole.records.update(found)
                 _give_back_memory(self._machine.device)
@@ -83,10 +85,6 @@ class Passes:
         for path, record in whole.records.items():
             whole.records[path] = videos.get(record.content, record)
         return whole
-
-    @property
-    def _passes(self) -> Sequence[Sequence[PlannedMetric]]:
-        return self._fit.passes
 
     def _look(
         self, group: Sequence[PlannedMetric], progress: Progress
