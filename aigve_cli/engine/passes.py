@@ -73,10 +73,10 @@ class Passes:
             len(self._over(group, self._nothing_to_load).work()) for group in self._fit.passes
         )
         with output.progress("compute", total=total) as progress:
-            for number, group in enumerate(self._fit.passes, 1):
-                if len(self._fit.passes) > 1:
+            for number, group in enumerate(passes, 1):
+                if len(passes) > 1:
                     names = ", ".join(planned.name for planned in group)
-                    output.note(f"pass {number} of {len(self._fit.passes)}: {names}")
+                    output.note(f"pass {number} of {len(passes)}: {names}")
                 found = self._look(group, progress)
                 whole.records.update(found)
                 _give_back_memory(self._machine.device)
