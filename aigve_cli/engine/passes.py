@@ -69,9 +69,8 @@ class Passes:
     def run(self, output: Output) -> Run:
         """Every sample scored; what it gives knows all metrics and all videos."""
         whole = self._over(self._fit.plan.computed, self._nothing_to_load)
-        total = sum(
-            len(self._over(group, self._nothing_to_load).work()) for group in self._fit.passes
-        )
+        passes = self._fit.passes
+        total = sum(len(self._over(group, self._nothing_to_load).work()) for group in passes)
         with output.progress("compute", total=total) as progress:
             for number, group in enumerate(passes, 1):
                 if len(passes) > 1:
