@@ -158,14 +158,19 @@ class CountingFfmpeg:
 
 @pytest.fixture
 def counting_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CountingFfmpeg:
-    """Counts ffmpeg's calls; with KILL_AT=N in the environment, the Nth kills its caller."""
+    """Counts ffmpeg's calls; with KILL_AT=N in the environment, the Nth kills its caller.
+
+    Calls of a caller that is being killed may be written down after its end: they go to a log of
+    their own.
+    """
     real = ffmpeg_binary()
     log, script = tmp_path / "ffmpeg.log", tmp_path / "ffmpeg"
     script.write_text(
         "#!/bin/sh\n"
+        f"log='{log}'${{KILL_AT:+.killed}}\n"
         # One write a call: calls come at the same time.
-        f"printf '%s\\n' \"$(echo \"$*\" | tr '\\n' ' ')\" >> '{log}'\n"
-        f'[ -n "$KILL_AT" ] && [ "$(wc -l < \'{log}\')" -ge "$KILL_AT" ] && kill -9 $PPID\n'
+        f"printf '%s\\n' \"$(echo \"$*\" | tr '\\n' ' ')\" >> \"$log\"\n"
+        f'[ -n "$KILL_AT" ] && [ "$(wc -l < "$log")" -ge "$KILL_AT" ] && kill -9 $PPID\n'
         f"exec '{real}' \"$@\"\n"
     )
     script.chmod(0o755)
