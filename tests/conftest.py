@@ -11,6 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# Before anything imports torch: each of several workers, and the processes that it starts, has its
+# share of the processors. Threads that wait for each other spin.
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
+
 import jsonschema
 import numpy as np
 import pytest
