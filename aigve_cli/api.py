@@ -14,7 +14,6 @@ from aigve_cli.dataset.samples import load_dataset
 from aigve_cli.engine.journal import FEATURES, Journal
 from aigve_cli.engine.memory import PrecisionChoice, base_precision, fit_models, key_of
 from aigve_cli.engine.passes import Machine, Passes
-from aigve_cli.engine.plan import Settings
 from aigve_cli.engine.producers import Precision, resolve_device
 from aigve_cli.engine.resolve import Resolved, resolve_plan
 from aigve_cli.engine.run import reference_statistics, without_statistics
@@ -27,6 +26,7 @@ from aigve_cli.engine.setup import Plan, announce_plan, make_plan
 from aigve_cli.errors import EXIT_FAILED, EXIT_PARTIAL, UsageError
 from aigve_cli.judges.settings import counts_to_text, judge_settings, unread_to_text
 from aigve_cli.output import Output
+from aigve_cli.registry import Settings
 from aigve_cli.results import records
 from aigve_cli.results.document import (
     document_to_exit_code,

@@ -140,7 +140,7 @@ def merge_settings(
     found = registry()
     merged: dict[str, dict[str, OptionValue]] = {}
     for layer in layers:
-        named = [(found.canonical(name), values) for name, values in layer.items()]
+        named = list(found.settings_by_metric(layer).items())
         for name, values in named:
             earlier = merged.get(found.substitutes.get(name, ""), {})
             for option in values.keys() & earlier.keys():

@@ -9,12 +9,30 @@ or ``compare`` (two sets). It does no I/O, imports no torch, and prints nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from aigve_cli.judges.task import JudgeTask, Record
+from aigve_cli.video.steps import (
+    AsPublished as AsPublished,
+    CentreCrop as CentreCrop,
+    Clamp as Clamp,
+    Grey as Grey,
+    Normalise as Normalise,
+    Quantise as Quantise,
+    Resampler as Resampler,
+    Resize as Resize,
+    ResizeArea as ResizeArea,
+    ResizeBetween as ResizeBetween,
+    ResizeShorter as ResizeShorter,
+    ResizeWithin as ResizeWithin,
+    Scale as Scale,
+    Step as Step,
+    Tile as Tile,
+    View as View,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,212 +112,6 @@ class Sampling(Protocol):
         ...
 
 
-Resampler = Literal[
-    "torch-bilinear",
-    "torch-bilinear-antialias",
-    "torch-bilinear-antialias-uint8",
-    "tf1-bilinear",
-    "pil-bilinear",
-    "pil-bicubic",
-    "pil-bicubic-float",
-    "cv2-linear",
-]
-
-
-@dataclass(frozen=True)
-class Resize:
-    """Resize to ``height`` x ``width`` pixels, without keeping the aspect ratio.
-
-    ``torch-bilinear-antialias-uint8`` takes and gives uint8 (integer arithmetic, the same on every
-    device, about ten times cheaper than float); so do ``pil-bilinear`` and ``pil-bicubic``, which
-    smooth what they shrink, and ``cv2-linear`` (OpenCV's ``INTER_LINEAR``), which does not.
-    ``pil-bicubic-float`` takes uint8 and gives float32, channel by channel, clipped to 0..255 and
-    never rounded (clean-fid). The others give float32; ``tf1-bilinear`` is TensorFlow 1's
-    ``resize_bilinear`` (no half-pixel centres, no antialiasing).
-    """
-
-    height: int
-    width: int
-    resampler: Resampler
-
-    def __str__(self) -> str:
-        return f"resize {self.height}x{self.width} {self.resampler}"
-
-
-@dataclass(frozen=True)
-class ResizeShorter:
-    """Resize so that the shorter side is ``size`` pixels.
-
-    With torch's resamplers the other side is rounded up, in float64 and with the steps of
-    VideoGPT's code, whose round-off makes 225 of some 224. With ``pil-bilinear`` and
-    ``pil-bicubic``, which work on uint8, it is cut to whole pixels, as torchvision's ``Resize`` and
-    transformers' image processors do.
-    """
-
-    size: int
-    resampler: Literal["torch-bilinear", "torch-bilinear-antialias", "pil-bilinear", "pil-bicubic"]
-
-    def __str__(self) -> str:
-        return f"resize shorter side to {self.size} {self.resampler}"
-
-
-@dataclass(frozen=True)
-class ResizeWithin:
-    """Shrink uint8 so that the longer side is ``size`` pixels; smaller pictures stay as they are.
-
-    The other side is rounded to the nearest, and at least 1.
-    """
-
-    size: int
-    resampler: Literal["pil-bicubic"] = "pil-bicubic"
-
-    def __str__(self) -> str:
-        return f"longer side at most {self.size} {self.resampler}"
-
-
-@dataclass(frozen=True)
-class ResizeBetween:
-    """Resize uint8 as Idefics2's image processor does.
-
-    First the longer side is shrunk to ``longer`` if it is larger, and the other one with it, cut to
-    whole pixels; then each side that is smaller than ``shorter`` is stretched to it, alone.
-    """
-
-    shorter: int
-    longer: int
-    resampler: Literal["pil-bilinear", "pil-bicubic"] = "pil-bilinear"
-
-    def __str__(self) -> str:
-        return f"longer side at most {self.longer}, each at least {self.shorter} {self.resampler}"
-
-
-@dataclass(frozen=True)
-class ResizeArea:
-    """Resize uint8 to sides that are multiples of ``multiple``, the aspect kept as far as they can.
-
-    Height times width is ``least`` to ``most``: ``smart_resize`` of Qwen2-VL's image processor.
-    """
-
-    least: int
-    most: int
-    multiple: int = 28
-    resampler: Literal["pil-bicubic"] = "pil-bicubic"
-
-    def __str__(self) -> str:
-        sides = f"sides multiples of {self.multiple}"
-        return f"{self.least} to {self.most} pixels, {sides} {self.resampler}"
-
-
-@dataclass(frozen=True)
-class Grey:
-    """uint8 RGB to one grey channel by PIL's integers (ITU-R 601-2 luma); stays [h, w, 1]."""
-
-    def __str__(self) -> str:
-        return "grey"
-
-
-@dataclass(frozen=True)
-class Tile:
-    """Cut each picture into tiles of ``height`` x ``width``, without overlap.
-
-    Tiles are counted down the columns: the second lies below the first. A frame's row then holds
-    what the network gives of all of its tiles, one after another.
-    """
-
-    height: int
-    width: int
-
-    def __str__(self) -> str:
-        return f"tiles of {self.height}x{self.width}, down the columns"
-
-
-@dataclass(frozen=True)
-class CentreCrop:
-    """Cut ``height`` x ``width`` pixels from the middle.
-
-    Of an odd margin, the larger half is at the end (``floor``), or as torchvision rounds it
-    (``half-even``: 29.5 becomes 30, 28.5 becomes 28).
-    """
-
-    height: int
-    width: int
-    odd: Literal["floor", "half-even"] = "floor"
-
-    def __str__(self) -> str:
-        rounded = "" if self.odd == "floor" else f" {self.odd}"
-        return f"centre crop {self.height}x{self.width}{rounded}"
-
-
-@dataclass(frozen=True)
-class Scale:
-    """``x / divisor * factor``, in this order and in float32."""
-
-    factor: float = 1.0
-    divisor: float = 1.0
-
-    def __str__(self) -> str:
-        parts = [f"divide by {self.divisor:g}"] if self.divisor != 1 else []
-        parts += [f"multiply by {self.factor:g}"] if self.factor != 1 else []
-        return ", ".join(parts)
-
-
-@dataclass(frozen=True)
-class Quantise:
-    """To whole numbers: ``truncate`` as a plain conversion to uint8 does, or ``round``."""
-
-    how: Literal["truncate", "round"]
-
-    def __str__(self) -> str:
-        return f"{self.how} to whole numbers"
-
-
-@dataclass(frozen=True)
-class Normalise:
-    """``(x - mean) / std`` per channel on the 0..255 scale; gives float32."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __str__(self) -> str:
-        return f"normalise mean={_floats(self.mean)} std={_floats(self.std)}"
-
-
-@dataclass(frozen=True)
-class AsPublished:
-    """What the image processor in a model's folder does: a view of its own, without other steps.
-
-    The engine puts named steps in its place once the folder is found. ``how`` is ``standard``, or
-    names what a tool did before (``squashed``) or instead (``aigve``, ``evalcrafter``).
-    """
-
-    how: str = "standard"
-
-    def __str__(self) -> str:
-        return f"as the model's folder says ({self.how})"
-
-
-Step = (
-    Resize
-    | ResizeShorter
-    | ResizeWithin
-    | ResizeBetween
-    | ResizeArea
-    | CentreCrop
-    | Grey
-    | Tile
-    | Scale
-    | Quantise
-    | Normalise
-    | AsPublished
-)
-View = tuple[Step, ...]
-"""Named steps from uint8 RGB frames at native size to a network's input. ``()`` is native."""
-
-
-def _floats(values: Iterable[float]) -> str:
-    return ",".join(f"{value:g}" for value in values)
-
-
 @dataclass(frozen=True)
 class Frames:
     """Source: frames of a video, seen through a view, grouped into units by a sampling.
@@ -324,6 +136,20 @@ class Text:
     constants: tuple[str, ...]
 
 
+class Enough(Protocol):
+    """When the rows of a video's first units settle what a metric wants to know; frozen."""
+
+    def __call__(self, rows: Floats, units: int, facts: VideoFacts) -> bool:
+        """Whether no more rows are needed.
+
+        Args:
+            rows: float32 [u, D], those of the first u units in order of time, 1 at least.
+            units: How many the video has.
+            facts: Of the video.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Request:
     """An output of a producer over sources.
@@ -343,6 +169,9 @@ class Request:
     weights: str = ""
     """The tag of one of the network's checkpoints; empty is its card's default. Of networks whose
     weights are a folder, also a path or an id on the Hugging Face Hub."""
+    enough: Enough | None = None
+    """Of a network over clips whose rows are not stored: when to look no further. There are then
+    fewer rows than units, and how many may depend on the size of batches."""
 
     @property
     def producer(self) -> str:
@@ -390,7 +219,7 @@ class SampleFeatures:
     generated: Mapping[str, Floats]
     reference: Mapping[str, Floats] | None = None
     facts: VideoFacts | None = None
-    """Of the generated video, as far as it was decoded."""
+    """Of the generated video, as far as it was decoded; never None in a run."""
     records: Mapping[str, Sequence[Record]] = field(default_factory=dict)
     """What a judge has found out of the generated video, or a network has written about it: a
     record a unit, by request name."""
@@ -434,6 +263,9 @@ class Score:
     """There is no number because none was asked for: that is no failure."""
     settled: bool = False
     """The reason would be the same another time: a run that goes on does not try again."""
+    weight: float = 1.0
+    """How much it counts in the mean of a run, above 0: the number of its frames, where a benchmark
+    takes its mean over the frames of all videos."""
 
     def __post_init__(self) -> None:
         # Plain floats: numpy's own cannot be written as JSON.
@@ -577,7 +409,7 @@ class Metric:
         raise NotImplementedError
 
     def summarise(self, scores: Sequence[Score]) -> Score:
-        """The score of a run, from those of its videos: by default their mean, value by value.
+        """The score of a run, from those of its videos: by default their weighted mean, by value.
 
         Only for metrics without ``compare``. ``scores`` have numbers, and are never empty.
         """

@@ -287,10 +287,10 @@ def _rich_bar(title: str, total: int, colours: bool) -> Iterator[Progress]:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
+        Progress as RichProgress,
         TextColumn,
         TimeRemainingColumn,
     )
-    from rich.progress import Progress as RichProgress
 
     bar = RichProgress(
         TextColumn("{task.description}"),

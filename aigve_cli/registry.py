@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from aigve_cli.contract import CATEGORIES, Card, Metric
+from aigve_cli.contract import CATEGORIES, Card, Metric, OptionValue
 from aigve_cli.errors import UsageError, unknown_name
 
 ENTRY_POINT_GROUP = "aigve.metrics"
+Settings = Mapping[str, Mapping[str, str | OptionValue]]
+"""Option values by metric name, as texts or as typed values."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,18 @@ class Registry:
         }
 
     @property
+    def groups(self) -> dict[str, list[str]]:
+        """Names for several metrics: the standard ones of each group, sorted."""
+        found: dict[str, list[str]] = {}
+        for name, metric in sorted(self.metrics.items()):
+            if metric.card.group and not metric.card.only_by_name:
+                found.setdefault(metric.card.group, []).append(name)
+        return found
+
+    @property
     def names(self) -> list[str]:
         """Every name that a user may write."""
-        return sorted({*self.metrics, *self.aliases})
+        return sorted({*self.metrics, *self.aliases, *self.groups})
 
     def canonical(self, name: str) -> str:
         """The metric's own name.
@@ -70,6 +81,45 @@ class Registry:
         raise unknown_name(
             "metric", name, self.names, hint="`aigve list-metrics` shows every metric."
         )
+
+    def members(self, name: str) -> list[str]:
+        """The metrics of a group, or the one metric of this name.
+
+        Raises:
+            UsageError: There is neither such a group nor such a metric, with the nearest names.
+        """
+        return self.groups.get(name.strip().lower()) or [self.canonical(name)]
+
+    def settings_by_metric(self, settings: Settings) -> dict[str, dict[str, str | OptionValue]]:
+        """Settings of metrics and groups as those of metrics, by their own names.
+
+        What is set for a group holds for those of its metrics that have the option, unless it is
+        set for them by name.
+
+        Raises:
+            UsageError: A name does not exist, or no metric of a group has an option.
+        """
+        groups = self.groups
+        found: dict[str, dict[str, str | OptionValue]] = {}
+        for written, values in settings.items():
+            if members := groups.get(written.strip().lower()):
+                for member, option in self._group_options(written, members, values):
+                    found.setdefault(member, {})[option] = values[option]
+        for written, values in settings.items():
+            if written.strip().lower() not in groups:
+                found.setdefault(self.canonical(written), {}).update(values)
+        return found
+
+    def _group_options(
+        self, group: str, members: Iterable[str], wanted: Iterable[str]
+    ) -> Iterable[tuple[str, str]]:
+        """Metric and option, for every metric of a group that has one of the wanted options."""
+        options = {name: {o.name for o in self.metrics[name].card.options} for name in members}
+        for option in wanted:
+            having = [name for name, own in options.items() if option in own]
+            if not having:
+                raise unknown_name(f"option of {group}", option, set().union(*options.values()))
+            yield from ((name, option) for name in having)
 
     def in_category(self, category: str) -> list[str]:
         """The standard metrics of a category, without siblings on embedded weights and variants.

@@ -87,7 +87,7 @@ Metrics = Annotated[
         metavar="M,…",
         autocompletion=_complete_metrics,
         envvar="AIGVE_METRICS",
-        help="Metrics to compute; all is fid, is and fvd. Default: all, "
+        help="Metrics to compute; all is fid, is and fvd, vbench its dimensions. Default: all, "
         "or only --categories where they are given.",
     ),
 ]

@@ -47,7 +47,8 @@ def config(
     if problem is not None:
         output.warn(problem.message)
     found = registry()
-    names = [found.canonical(name) for name in metrics or []] or list(found.metrics)
+    wanted = [member for name in metrics or [] for member in found.members(name)]
+    names = list(dict.fromkeys(wanted)) or list(found.metrics)
     output.text(
         config_text(
             run_options(ctx),

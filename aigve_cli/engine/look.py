@@ -313,9 +313,12 @@ class Looker:
             for look in request_looks(request):
                 sampling = look.frames.sampling
                 pad |= sampling.pads
+                units = _units(sampling, inspected.facts)
+                enough = None
+                if request in fresh and request.enough and inspected.facts:
+                    enough = partial(request.enough, units=len(units), facts=inspected.facts)
                 wish = wishes.setdefault(look.leaf, Wish())
-                wish.outputs.add(look.output)
-                wish.units.update(leaf_units(look.leaf, _units(sampling, inspected.facts)))
+                wish.add(look.output, leaf_units(look.leaf, units), enough)
         for request, units in stored.values():
             for look in request_looks(request):
                 wishes[look.leaf].units.update(leaf_units(look.leaf, units))

@@ -28,12 +28,10 @@ from aigve_cli.contract import (
 )
 from aigve_cli.errors import UsageError, unknown_name
 from aigve_cli.judges.task import JudgeTask
-from aigve_cli.registry import Registry
+from aigve_cli.registry import Registry, Settings
 from aigve_cli.video.views import split_view
 from aigve_cli.weights import JUDGE, network_card
 
-Settings = Mapping[str, Mapping[str, str | OptionValue]]
-"""Option values by metric name, as texts or as typed values."""
 ALL_METRICS = ("fid", "is", "fvd")
 """What ``all`` has always meant: the distances people publish."""
 
@@ -141,7 +139,7 @@ class Look:
 def wanted_names(
     registry: Registry, metrics: Sequence[str], categories: Sequence[str]
 ) -> list[str]:
-    """The requested metrics in order, without doubles.
+    """The requested metrics in order, those of groups among them, without doubles.
 
     Neither given means ``all``; a category alone runs only that category.
 
@@ -157,7 +155,7 @@ def wanted_names(
         if name.strip().lower() == "all":
             names += ALL_METRICS
         else:
-            names.append(registry.canonical(name))
+            names += registry.members(name)
     return list(dict.fromkeys(names))
 
 
@@ -173,7 +171,7 @@ def plan_metrics(
     Args:
         registry: The metrics that are installed.
         names: Requested names, as from :func:`wanted_names`.
-        settings: Option values by metric name, as texts or as typed values.
+        settings: Option values by metric, as :meth:`Registry.settings_by_metric` gives them.
         extent: How much of each video was asked for.
 
     Raises:
@@ -272,6 +270,8 @@ def _check_sources(metric: Metric, request: Request) -> None:
         card.layout == "file" or any(len(view) > 1 for view in views)
     ):
         problem = "only a model's folder says how pictures are prepared, and it says all of it"
+    if request.enough and not (kinds == [Frames] and takes_clips(request.producer)):
+        problem = "only a network over clips can be told when to look no further"
     if any(isinstance(source, Request) and gives_records(source) for source in request.sources):
         problem = "records, such as a judge's, are read by metrics, not by producers"
     if Prompt in kinds and "prompt" not in metric.card.needs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,21 @@ class Wish:
     outputs: set[str] = field(default_factory=set)
     units: set[tuple[int, ...]] = field(default_factory=set)
     """The frames of clips, or single frames as units of one."""
+    enough: Callable[[Mapping[str, Floats]], bool] | None = None
+    """Whether the first rows of these outputs are all that anyone wants."""
+
+    def add(
+        self,
+        output: str,
+        units: Iterable[tuple[int, ...]],
+        enough: Callable[[Floats], bool] | None = None,
+    ) -> None:
+        """Another who looks, at an output for some units."""
+        # Two who would be content at different times are content with everything.
+        alone = not self.outputs and enough is not None
+        self.enough = (lambda rows: enough(rows[output])) if alone and enough else None
+        self.outputs.add(output)
+        self.units.update(units)
 
 
 def host_views(wishes: Mapping[Leaf, Wish]) -> tuple[HostView, ...]:
@@ -70,17 +85,31 @@ class VideoRows:
                 continue
             key = QueueKey(replace(leaf, texts=()), bool(leaf.texts))
             queue = queues.setdefault(key, Queue(producers, key))
-            self._leaves[leaf] = _LeafRows(producers, leaf, wish, queue)
+            self._leaves[leaf] = _LeafRows(leaf, wish, queue)
         self._heads: dict[Request, Mapping[str, Floats]] = {}
 
     def feed(self, chunk: Chunk) -> None:
         """Take the next frames, in the order of :func:`host_views`."""
-        for leaf, rows in self._leaves.items():
-            for index, picture in chunk.pictures[self._view_of[leaf]].items():
-                rows.take(index, picture)
+        for number, pictures in enumerate(chunk.pictures):
+            leaves = [rows for leaf, rows in self._leaves.items() if self._view_of[leaf] == number]
+            for index, picture in pictures.items():
+                self._take(index, picture, [rows for rows in leaves if rows.wants(index)])
         for view, frames in self._shown.items():
             for index, picture in chunk.pictures[self._views.index(view)].items():
                 frames.take(index, picture)
+
+    def _take(self, index: int, picture: NDArray[Any], leaves: Sequence[_LeafRows]) -> None:
+        # What several networks see alike is made once.
+        seen: dict[View, torch.Tensor | AigveError] = {}
+        for rows in leaves:
+            steps = rows.device_steps
+            if steps not in seen:
+                try:
+                    seen[steps] = frame_to_input(self._producers, picture, steps)
+                except ValueError as error:
+                    # A picture that a step cannot be done on: other networks see it otherwise.
+                    seen[steps] = AigveError(str(error))
+            rows.take(index, seen[steps])
 
     def finish(self) -> None:
         """There are no more frames: run what waits, unless it may wait for other videos."""
@@ -174,12 +203,12 @@ class VideoRows:
 class _LeafRows:
     """One network's rows: views of frames wait until a unit is whole, units until a batch is."""
 
-    def __init__(self, producers: Producers, leaf: Leaf, wish: Wish, queue: Queue) -> None:
+    def __init__(self, leaf: Leaf, wish: Wish, queue: Queue) -> None:
         self.queue = queue
         self.texts = leaf.texts
         self.problem: AigveError | None = None
         """Why there are no rows."""
-        self._producers = producers
+        self.device_steps = split_view(leaf.view)[1]
         self._leaf = leaf
         self._outputs = sorted(wish.outputs)
         units = wish.units
@@ -192,16 +221,24 @@ class _LeafRows:
         self._rows: dict[str, Floats] = {}
         self._records: dict[str, list[Record]] = {}
         self._filled = 0
-        self._device_steps = split_view(leaf.view)[1]
+        self._enough = wish.enough
+        self._cut = False
+        """Whether the last units are not looked at, because nobody needs them."""
 
     @property
     def complete(self) -> bool:
         return self.problem is not None or self._filled == len(self._position) * self._tiles
 
-    def take(self, index: int, frame: NDArray[Any]) -> None:
-        if index not in self._needed or self.problem:
+    def wants(self, index: int) -> bool:
+        """Whether a frame is part of a unit, and no reason is known why there will be no rows."""
+        return index in self._needed and self.problem is None
+
+    def take(self, index: int, seen: torch.Tensor | AigveError) -> None:
+        """A wanted frame as the network sees it, float32 [tiles, C, h, w]; they come in order."""
+        if isinstance(seen, AigveError):
+            self.problem = seen
             return
-        self._seen[index] = frame_to_input(self._producers, frame, self._device_steps)
+        self._seen[index] = seen
         while self._pending and max(self._pending[0]) <= index:
             self._add(self._pending.popleft())
         self.queue.run_full()
@@ -229,6 +266,16 @@ class _LeafRows:
             else:
                 self._room(name, outputs[name])[self._filled] = outputs[name]
         self._filled += 1
+        if self._enough and self._enough(
+            {n: rows[: self._filled] for n, rows in self._rows.items()}
+        ):
+            self._look_no_further()
+
+    def _look_no_further(self) -> None:
+        self._enough, self._cut = None, True
+        self._pending.clear()
+        self._needed.clear()
+        self._seen.clear()
 
     def _room(self, name: str, row: Floats) -> Floats:
         """All rows of an output, of which the first are filled.
@@ -259,7 +306,10 @@ class _LeafRows:
         # Those of a frame's tiles one after another.
         stacked = self._rows[output][: self._filled].reshape(len(self._position), -1)
         if self._leaf.takes_clips:
-            return stacked[[self._position[tuple(unit)] for unit in units.tolist()]]
+            looked = [
+                tuple(u) for u in units.tolist() if not self._cut or tuple(u) in self._position
+            ]
+            return stacked[[self._position[unit] for unit in looked]]
         index = [[self._position[frame,] for frame in unit] for unit in units.tolist()]
         gathered: Floats = stacked[np.array(index)]
         return gathered[:, 0] if units.shape[1] == 1 else gathered

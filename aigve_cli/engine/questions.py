@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aigve_cli.dataset.annotations import read_annotations
-from aigve_cli.dataset.prompts import broken_prompts_note, is_text
-from aigve_cli.dataset.prompts import read_prompt_texts as read_file_prompts
+from aigve_cli.dataset.prompts import (
+    broken_prompts_note,
+    is_text,
+    read_prompt_texts as read_file_prompts,
+)
 from aigve_cli.engine.judging import open_run_judges
-from aigve_cli.engine.plan import Settings, read_options
+from aigve_cli.engine.plan import read_options
 from aigve_cli.engine.producers import resolve_device
 from aigve_cli.engine.setup import local_judges
 from aigve_cli.errors import EXIT_DONE, EXIT_FAILED, EXIT_PARTIAL, SetupError, UsageError
@@ -29,7 +32,7 @@ from aigve_cli.judges.reading import without_surrogates
 from aigve_cli.judges.settings import Judges, JudgeSettings
 from aigve_cli.judges.task import JudgeTask, Record
 from aigve_cli.output import Output, Progress
-from aigve_cli.registry import registry
+from aigve_cli.registry import Settings, registry
 from aigve_cli.weights import locate_weights, network_card, weights_policy
 
 _MOST_WARNINGS = 10

@@ -22,7 +22,6 @@ from aigve_cli.contract import VideoFacts
 from aigve_cli.dataset.textfiles import replacing
 from aigve_cli.engine.plan import (
     PlannedMetric,
-    Settings,
     request_frames,
     request_key,
     request_producers,
@@ -30,6 +29,7 @@ from aigve_cli.engine.plan import (
 )
 from aigve_cli.errors import SetupError, UsageError
 from aigve_cli.lazy import np
+from aigve_cli.registry import Settings
 from aigve_cli.statistics.gaussian import moments_to_gaussian
 from aigve_cli.video.views import view_to_text
 from aigve_cli.weights import network_card

@@ -36,6 +36,7 @@ def score_to_json(score: Score) -> dict[str, Any]:
         "reason": score.reason,
         "by_choice": score.by_choice,
         "settled": score.settled,
+        "weight": score.weight if score.weight != 1 else None,
     }
     return {name: value for name, value in fields.items() if value}
 
@@ -51,4 +52,5 @@ def json_to_score(stored: Mapping[str, Any]) -> Score:
         reason=stored.get("reason"),
         by_choice=stored.get("by_choice", False),
         settled=stored.get("settled", False),
+        weight=stored.get("weight", 1.0),
     )

@@ -11,7 +11,6 @@ from aigve_cli.dataset.samples import Dataset
 from aigve_cli.engine.plan import (
     PlannedMetric,
     Producer,
-    Settings,
     plan_metric,
     plan_metrics,
     request_frames,
@@ -26,7 +25,7 @@ from aigve_cli.engine.saved_statistics import (
 from aigve_cli.errors import UsageError, unknown_name
 from aigve_cli.judges.settings import EXAMPLES, JudgeSettings, JudgeSpec
 from aigve_cli.output import Output
-from aigve_cli.registry import Registry, registry
+from aigve_cli.registry import Registry, Settings, registry
 from aigve_cli.weights import (
     JUDGE,
     LOCAL_JUDGE,
@@ -157,6 +156,7 @@ def make_plan(
     for name in models:
         if name not in network_cards():
             raise unknown_name("network", name, network_cards())
+    options = found.settings_by_metric(options)
     planned = plan_metrics(
         found,
         wanted_names(found, metrics, categories),

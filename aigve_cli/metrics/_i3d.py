@@ -54,12 +54,12 @@ CONVENTIONS: Mapping[str, Convention] = {
     "stylegan-v": Convention((_SQUASH, _TO_ONE), "eps1e-3", 0),
     "tensorflow": Convention((Resize(224, 224, "tf1-bilinear"), _TO_ONE), "eps1e-3", 1),
     "videogpt": Convention(
-        (ResizeShorter(224, "torch-bilinear"), CentreCrop(224, 224), _TO_ONE), "eps1e-5", 1
+        (ResizeShorter(224, "torch-bilinear", "up"), CentreCrop(224, 224), _TO_ONE), "eps1e-5", 1
     ),
     "cd-fvd": Convention(
         (
             Scale(divisor=255.0),
-            ResizeShorter(128, "torch-bilinear-antialias"),
+            ResizeShorter(128, "torch-bilinear-antialias", "up"),
             CentreCrop(128, 128),
             Scale(255.0),
             Quantise("truncate"),

@@ -48,23 +48,35 @@ class Mean:
 
 
 def bootstrap_mean(
-    values: Sequence[float] | Array, *, seed: int = 2020, resamples: int = RESAMPLES
+    values: Sequence[float] | Array,
+    weights: Sequence[float] | Array | None = None,
+    *,
+    seed: int = 2020,
+    resamples: int = RESAMPLES,
 ) -> Mean:
     """Mean over videos with a percentile bootstrap over videos; the same seed, the same result.
 
     Args:
         values: One finite number a video, at least two.
+        weights: How much each counts; None and equal ones are the plain mean. A video is drawn with
+            its weight, so that the weights' own chance is in the interval.
         seed: Of the resampling.
         resamples: Number of resampled sets.
 
     Raises:
-        ValueError: Fewer than two values, or one that is not finite.
+        ValueError: Fewer than two values, one that is not finite, or a weight that is not above 0.
     """
     data = np.asarray(values, dtype=np.float64)
     if data.ndim != 1 or data.size < 2:
         raise ValueError(f"a bootstrap needs at least 2 values; there are {data.size}")
     if not np.isfinite(data).all():
         raise ValueError("values hold numbers that are not finite")
+    shares = None if weights is None else np.asarray(weights, dtype=np.float64)
+    if shares is not None:
+        if shares.shape != data.shape or not (np.isfinite(shares) & (shares > 0)).all():
+            raise ValueError("weights are one finite number above 0 for each value")
+        if (shares == shares[0]).all():
+            shares = None
     random = np.random.default_rng(seed)
     means = np.empty(resamples)
     # In blocks: a million videos times 2,000 resamples do not fit in memory.
@@ -72,9 +84,17 @@ def bootstrap_mean(
     for start in range(0, resamples, block):
         count = min(block, resamples - start)
         draws = random.integers(0, data.size, size=(count, data.size))
-        means[start : start + count] = data[draws].mean(axis=1)
+        means[start : start + count] = _mean(data[draws], None if shares is None else shares[draws])
     low, high = np.quantile(means, [0.025, 0.975])
-    return Mean(float(data.mean()), float(means.std(ddof=1)), Interval(float(low), float(high)))
+    mean = float(_mean(data, shares))
+    return Mean(mean, float(means.std(ddof=1)), Interval(float(low), float(high)))
+
+
+def _mean(values: Array, weights: Array | None) -> Array:
+    """Along the last axis."""
+    if weights is None:
+        return np.asarray(values.mean(axis=-1))
+    return np.asarray((values * weights).sum(axis=-1) / weights.sum(axis=-1))
 
 
 def cluster_standard_error(*sides: Sequence[float] | Array) -> float:

@@ -9,16 +9,22 @@ from aigve_cli.statistics.intervals import bootstrap_mean
 
 
 def scores_to_mean(scores: Sequence[Score]) -> Score:
-    """The mean of each value over videos, with a bootstrap interval over videos.
+    """The weighted mean of each value over videos, with a bootstrap interval over videos.
 
     What was noted of every video is noted of their mean.
     """
     numbers: dict[str, list[float]] = {}
+    weights: dict[str, list[float]] = {}
     for score in scores:
         for name, value in score.values.items():
             numbers.setdefault(name, []).append(value)
+            weights.setdefault(name, []).append(score.weight)
     single = {name: values[0] for name, values in numbers.items() if len(values) == 1}
-    means = {name: bootstrap_mean(values) for name, values in numbers.items() if len(values) > 1}
+    means = {
+        name: bootstrap_mean(values, weights[name])
+        for name, values in numbers.items()
+        if len(values) > 1
+    }
     return Score(
         values={name: mean.value for name, mean in means.items()} | single,
         standard_errors={name: mean.standard_error for name, mean in means.items()},

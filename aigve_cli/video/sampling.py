@@ -168,6 +168,62 @@ class FirstSeconds:
 
 
 @dataclass(frozen=True)
+class Windows:
+    """Windows of neighbouring frames over a whole video, which overlap.
+
+    Attributes:
+        length: Frames in a window: 2 are a pair, 3 a triplet.
+        step: Frames from the beginning of a window to that of the next.
+        rate: Neighbours are frames of a video that was thinned to about so many a second: one in
+            ``round(fps / rate)``, halves to even, as VBench does; None takes every frame.
+        still: Whether a video of which one frame is taken has a window, in which it stands still.
+    """
+
+    length: int
+    step: int = 1
+    rate: float | None = None
+    still: bool = False
+
+    @property
+    def limit(self) -> int | None:
+        """None: every frame is looked at."""
+        return None
+
+    @property
+    def pads(self) -> bool:
+        """False: no black frames."""
+        return False
+
+    def interval(self, fps: float) -> int:
+        """Every how many frames one is taken; 1 for a video that states no frame rate."""
+        return 1 if self.rate is None else max(1, round(fps / self.rate))
+
+    def places(self, facts: VideoFacts) -> Indices:
+        """int64 [N]: the frames that are neighbours."""
+        return np.arange(0, facts.frames, self.interval(facts.fps), dtype=np.int64)
+
+    def units(self, facts: VideoFacts) -> Indices:
+        """int64 [U, length]; U is 0 for a video shorter than a window, unless it stands still."""
+        places = self.places(facts)
+        if self.still and len(places) == 1:
+            return np.repeat(places[None], self.length, axis=1)
+        starts = np.arange(0, max(0, len(places) - self.length + 1), self.step)
+        units: Indices = places[starts[:, None] + np.arange(self.length)]
+        return units
+
+    def __str__(self) -> str:
+        what = {2: "pairs", 3: "triplets"}.get(self.length, f"windows of {self.length}")
+        parts = [f"{what} of neighbouring frames"]
+        if self.step > 1:
+            parts.append(f"one every {self.step}")
+        if self.rate is not None:
+            parts.append(f"thinned to about {self.rate:g} frames a second")
+        if self.still:
+            parts.append("one alone stands still")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
 class EverySecond:
     """What begins with each whole second of a video, by its frame rate in whole numbers.
 

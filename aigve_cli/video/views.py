@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aigve_cli.contract import (
     CentreCrop,
+    Clamp,
     Grey,
     Normalise,
     Quantise,
@@ -120,6 +121,8 @@ def _apply(batch: torch.Tensor, step: Step) -> torch.Tensor:
             return batch / step.divisor * step.factor
         case Quantise():
             return batch.trunc() if step.how == "truncate" else batch.round()
+        case Clamp():
+            return batch.clamp(0, 255)
         case CentreCrop():
             top, left = (
                 margin // 2 if step.odd == "floor" else round(margin / 2)
@@ -128,26 +131,54 @@ def _apply(batch: torch.Tensor, step: Step) -> torch.Tensor:
             return batch[:, :, top : top + step.height, left : left + step.width]
         case Tile():
             return _cut_into_tiles(batch, step)
-        case ResizeShorter(resampler="torch-bilinear" | "torch-bilinear-antialias"):
-            height, width = shorter_side_size(batch.shape[2], batch.shape[3], step.size)
-            return _resize(batch, height, width, antialias=step.resampler.endswith("antialias"))
+        case ResizeShorter(
+            resampler="torch-bilinear" | "torch-bilinear-antialias" | "torch-bicubic"
+        ):
+            height, width = shorter_side_size(batch.shape[2], batch.shape[3], step)
+            return _resize(batch, height, width, step.resampler)
+        case ResizeWithin(resampler="torch-bilinear"):
+            height, width = size_within(batch.shape[2], batch.shape[3], step.size)
+            return _resize(batch, height, width, step.resampler)
         case Resize(resampler="tf1-bilinear"):
             return _resize_as_tensorflow_1(batch, step.height, step.width)
         case Resize(resampler="torch-bilinear" | "torch-bilinear-antialias"):
-            antialias = step.resampler.endswith("antialias")
-            return _resize(batch, step.height, step.width, antialias=antialias)
+            return _resize(batch, step.height, step.width, step.resampler)
     raise ValueError(f"'{step}' works on uint8 frames: put it before every other step")
 
 
-def shorter_side_size(height: int, width: int, size: int) -> tuple[int, int]:
-    """Height and width whose shorter side is ``size``; the other is rounded up.
+def shorter_side_size(height: int, width: int, step: ResizeShorter) -> tuple[int, int]:
+    """Height and width whose shorter side is the step's size; the other is cut, or rounded up.
 
-    As VideoGPT (733d2b1) computes it: the scale first, and of a square the height is rounded up.
+    Cut as torchvision's ``Resize`` computes it. Up as VideoGPT (733d2b1) does: the scale first, and
+    of a square the height is rounded up.
     """
-    scale = size / min(height, width)
-    if height < width:
-        return size, math.ceil(width * scale)
-    return math.ceil(height * scale), size
+    size = step.size
+    if step.other == "up":
+        scale = size / min(height, width)
+        if height < width:
+            return size, math.ceil(width * scale)
+        return math.ceil(height * scale), size
+    longer = int(size * max(height, width) / min(height, width))
+    return (size, longer) if height < width else (longer, size)
+
+
+def size_within(height: int, width: int, size: int) -> tuple[int, int]:
+    """Height and width whose longer side is at most ``size``, cut to whole pixels.
+
+    As VBench (45e79ec) computes it: one scale for both sides, by which the longer one may lose a
+    pixel to round-off.
+
+    Raises:
+        ValueError: Less than a pixel would be left.
+    """
+    longer = max(height, width)
+    if longer <= size:
+        return height, width
+    scale = size / longer
+    small = int(scale * height), int(scale * width)
+    if not min(small):
+        raise ValueError(f"{width}x{height} pixels are too narrow to be shrunk to {size}")
+    return small
 
 
 def _cut_into_tiles(batch: torch.Tensor, step: Tile) -> torch.Tensor:
@@ -161,11 +192,15 @@ def _cut_into_tiles(batch: torch.Tensor, step: Tile) -> torch.Tensor:
     return cut.permute(0, 4, 2, 1, 3, 5).flatten(0, 2)
 
 
-def _resize(batch: torch.Tensor, height: int, width: int, *, antialias: bool) -> torch.Tensor:
+def _resize(batch: torch.Tensor, height: int, width: int, resampler: str) -> torch.Tensor:
     import torch.nn.functional as F
 
     return F.interpolate(
-        batch, size=(height, width), mode="bilinear", align_corners=False, antialias=antialias
+        batch,
+        size=(height, width),
+        mode="bicubic" if resampler == "torch-bicubic" else "bilinear",
+        align_corners=False,
+        antialias=resampler.endswith("antialias"),
     )
 
 
@@ -222,9 +257,8 @@ def _resize_shorter_with_pil(
     frame: NDArray[np.uint8], *, size: int, resampler: str
 ) -> NDArray[np.uint8]:
     """As torchvision's ``Resize(size)`` on a picture of PIL: the other side is not rounded up."""
-    height, width = frame.shape[:2]
-    longer = int(size * max(height, width) / min(height, width))
-    height, width = (size, longer) if height < width else (longer, size)
+    step = ResizeShorter(size, "pil-bicubic")
+    height, width = shorter_side_size(frame.shape[0], frame.shape[1], step)
     return _resize_with_pil(frame, height=height, width=width, resampler=resampler)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from aigve_cli.engine import look
 from aigve_cli.engine.journal import JOURNAL
 from aigve_cli.engine.networks import load_network
 from aigve_cli.engine.plan import Leaf, Producer, plan_metric, request_frames, request_looks
-from aigve_cli.engine.produce import VideoRows, Wish, _LeafRows
-from aigve_cli.engine.producers import Producers, Queue, QueueKey
+from aigve_cli.engine.produce import VideoRows, Wish
+from aigve_cli.engine.producers import Producers
 from aigve_cli.registry import registry
 from aigve_cli.statistics.frechet import gaussians_to_frechet
 from aigve_cli.statistics.gaussian import rows_to_gaussian
@@ -197,44 +198,115 @@ def test_clips_of_two_lengths_are_not_one_batch(batch_size):
 # --- memory -----------------------------------------------------------------------------------
 
 
-def leaf_rows(*clips: Unit) -> _LeafRows:
-    (look,) = request_looks(request_of())
+def rows_of_clips(*clips: Unit) -> VideoRows:
+    (frames_look,) = request_looks(request_of())
     wish = Wish({"logits"}, {tuple(clip) for clip in clips})
-    producers = producers_of(Counting(), 1)
-    queue = Queue(producers, QueueKey(look.leaf, with_text=False))
-    return _LeafRows(producers, look.leaf, wish, queue)
+    return VideoRows(producers_of(Counting(), 1), {frames_look.leaf: wish})
 
 
-def held(rows: _LeafRows, frames: int) -> list[list[int]]:
+def held(rows: VideoRows, frames: int) -> list[list[int]]:
     """The frames whose views wait after each frame."""
+    (leaf,) = rows._leaves.values()
     waiting = []
     for index, frame in enumerate(moving_pattern(6, frames, height=8, width=8)):
-        rows.take(index, frame)
-        waiting.append(sorted(rows._seen))
+        rows.feed(Chunk(({index: frame},), 1))
+        waiting.append(sorted(leaf._seen))
     return waiting
 
 
 def test_views_go_as_soon_as_their_clip_is_seen():
-    waiting = held(leaf_rows(range(3), range(5, 8)), 12)
+    waiting = held(rows_of_clips(range(3), range(5, 8)), 12)
     assert waiting[:3] == [[0], [0, 1], []]
     assert waiting[4:8] == [[], [5], [5, 6], []]
     assert waiting[-1] == []
 
 
 def test_views_that_no_clip_wants_are_not_made():
-    waiting = held(leaf_rows(range(1, 10, 4)), 12)
+    waiting = held(rows_of_clips(range(1, 10, 4)), 12)
     assert waiting[:10] == [[], [1], [1], [1], [1], [1, 5], [1, 5], [1, 5], [1, 5], []]
 
 
 def test_views_stay_for_every_clip_that_still_wants_them():
-    waiting = held(leaf_rows(range(4), range(2, 6), [3, 9]), 12)
+    waiting = held(rows_of_clips(range(4), range(2, 6), [3, 9]), 12)
     assert waiting[3] == [2, 3]
     assert waiting[5:9] == [[3]] * 4
     assert waiting[9] == []
 
 
 def test_a_frame_that_is_shown_again_in_its_clip():
-    assert held(leaf_rows([0, 1, 2, 0, 1]), 4) == [[0], [0, 1], [], []]
+    assert held(rows_of_clips([0, 1, 2, 0, 1]), 4) == [[0], [0, 1], [], []]
+
+
+# --- looking no further -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class After:
+    """Some rows are enough."""
+
+    clips: int
+    brighter_than: float = -np.inf
+
+    def __call__(self, rows: np.ndarray, units: int, facts: VideoFacts) -> bool:
+        assert (units, facts.frames) == (4, 4 * LENGTH)
+        return int((rows[:, 0] > self.brighter_than).sum()) >= self.clips
+
+
+def wishes_of(*requests: Request) -> dict[Leaf, Wish]:
+    frames = moving_pattern(8, 4 * LENGTH)
+    facts = VideoFacts(64, 48, 10.0, len(frames))
+    wishes: dict[Leaf, Wish] = {}
+    for request in requests:
+        units = units_of(request, frames)
+        enough = request.enough and partial(request.enough, units=len(units), facts=facts)
+        (frames_look,) = request_looks(request)
+        wish = wishes.setdefault(frames_look.leaf, Wish())
+        wish.add(frames_look.output, map(tuple, units.tolist()), enough)
+    return wishes
+
+
+def looked_at(*requests: Request, batch_size: int = 1) -> tuple[Counting, list[int]]:
+    """The network, and how many rows each request has."""
+    frames, network = moving_pattern(8, 4 * LENGTH), Counting()
+    rows = VideoRows(producers_of(network, batch_size), wishes_of(*requests))
+    for index, frame in enumerate(frames):
+        rows.feed(Chunk(({index: frame},), 1))
+    rows.finish()
+    assert rows.complete or batch_size > 1
+    units = units_of(requests[0], frames)
+    return network, [len(rows.gather(request, lambda _: units)) for request in requests]
+
+
+ALL = request_of(clips_per_video=0)
+
+
+@pytest.mark.parametrize("clips", [1, 2, 4])
+def test_no_clip_is_looked_at_after_enough(clips):
+    network, (rows,) = looked_at(replace(ALL, enough=After(clips)))
+    assert (rows, len(network.shapes)) == (clips, clips)
+
+
+def test_what_is_never_enough_is_looked_at_whole():
+    network, (rows,) = looked_at(replace(ALL, enough=After(1, brighter_than=np.inf)))
+    assert (rows, len(network.shapes)) == (4, 4)
+
+
+def test_a_batch_that_was_begun_is_run():
+    network, (rows,) = looked_at(replace(ALL, enough=After(1)), batch_size=2)
+    assert (rows, [shape[0] for shape in network.shapes]) == (2, [2])
+
+
+def test_no_frame_waits_after_enough():
+    rows = VideoRows(producers_of(Counting(), 1), wishes_of(replace(ALL, enough=After(1))))
+    waiting = held(rows, 2 * LENGTH)
+    assert waiting[LENGTH - 2] == list(range(LENGTH - 1))
+    assert waiting[LENGTH:] == [[]] * LENGTH
+
+
+@pytest.mark.parametrize("others", [(ALL,), (replace(ALL, enough=After(3)),)])
+def test_two_who_look_are_content_with_everything(others):
+    network, rows = looked_at(replace(ALL, enough=After(1)), *others)
+    assert (rows, len(network.shapes)) == ([4, 4], 4)
 
 
 # --- through the engine -----------------------------------------------------------------------

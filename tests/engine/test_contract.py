@@ -155,7 +155,9 @@ def test_single_videos_give_finite_numbers_or_a_reason(name):
     metric = registry().metrics[name]()
     for rows in (6, 1):
         generated, reference = (made_up(metric, seed, 1, rows)[0].features for seed in (1, 2))
-        for features in (SampleFeatures(generated, reference), SampleFeatures(generated)):
+        facts = VideoFacts(160, 128, 8.0, rows)
+        for theirs in (reference, None):
+            features = SampleFeatures(generated, theirs, facts)
             score = metric.score(features, Sample("a", None), defaults(metric))
             assert bool(score.reason) != bool(score.values)
 

@@ -34,7 +34,7 @@ TO_ONE = Normalise((127.5,) * 3, (127.5,) * 3)
 VIEWS = {
     "squash": (Resize(224, 224, "torch-bilinear"), TO_ONE),
     "tf1": (Resize(224, 224, "tf1-bilinear"), TO_ONE),
-    "crop": (ResizeShorter(224, "torch-bilinear"), CentreCrop(224, 224), TO_ONE),
+    "crop": (ResizeShorter(224, "torch-bilinear", "up"), CentreCrop(224, 224), TO_ONE),
 }
 # Another order of float32 sums moves the numbers by 3e-7 to 6e-7; another resampler by 1e-2,
 # a crop by 3e-2, the other epsilon by 8e-3.

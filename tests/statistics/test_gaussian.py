@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from aigve_cli.statistics.gaussian import moments_to_gaussian, rows_to_gaussian
 

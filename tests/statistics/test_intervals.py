@@ -24,6 +24,29 @@ def test_bootstrap_of_a_mean(random):
     assert result.interval.high == pytest.approx(result.value + 1.96 * textbook, abs=0.2 * textbook)
 
 
+def test_bootstrap_of_a_weighted_mean(random):
+    values = random.normal(3.0, 2.0, size=300)
+    weights = random.integers(1, 60, size=300).astype(float)
+    result = bootstrap_mean(values, weights)
+    assert result.value == pytest.approx(np.repeat(values, weights.astype(int)).mean(), rel=1e-12)
+    # The textbook error of a ratio of two means.
+    shares = weights / weights.sum()
+    textbook = np.sqrt(((shares * (values - result.value)) ** 2).sum())
+    assert result.standard_error == pytest.approx(textbook, rel=0.08)
+    assert result.interval.low < result.value < result.interval.high
+
+
+def test_equal_weights_are_the_plain_mean_to_the_last_bit(random):
+    values = random.normal(size=40)
+    assert bootstrap_mean(values, [7.0] * 40) == bootstrap_mean(values)
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0], [1.0, -1.0], [1.0, float("nan")]])
+def test_weights_that_are_none(weights):
+    with pytest.raises(ValueError, match="above 0"):
+        bootstrap_mean([1.0, 2.0], weights)
+
+
 def test_bootstrap_covers_the_mean():
     random = np.random.default_rng(4)
     hits = 0

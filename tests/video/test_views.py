@@ -223,10 +223,10 @@ def test_pil_bicubic_float_keeps_fractions_and_the_range():
     ],
 )
 def test_the_shorter_side_and_the_other_rounded_up(picture, size, expected):
-    assert shorter_side_size(*picture, size) == expected
+    assert shorter_side_size(*picture, ResizeShorter(size, "torch-bilinear", "up")) == expected
     frame = np.random.default_rng(1).integers(0, 256, (1, *picture, 3), dtype=np.uint8)
     for resampler, antialias in (("torch-bilinear", False), ("torch-bilinear-antialias", True)):
-        seen = frames_to_view(torch.from_numpy(frame), (ResizeShorter(size, resampler),))
+        seen = frames_to_view(torch.from_numpy(frame), (ResizeShorter(size, resampler, "up"),))
         own = interpolate(
             channels_first(frame).float(),
             size=expected,
