@@ -10,56 +10,18 @@ neither pictures nor texts are scaled to length 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPModel
+from transformers import CLIPModel
 
 from aigve_models._clip_tokens import texts_to_tokens
+from aigve_models._openai_clip import Layout, Sizes, project
 
-SIDE = 224
-LAYERS = 12
-TEXT_HEADS, IMAGE_HEADS = 8, 12
-DIMENSIONS = 512
-
-_OPENAI_SIZES = ("input_resolution", "context_length", "vocab_size")
-"""What the reference's archive states beside its weights."""
-_HF_CONSTANTS = (
-    "text_model.embeddings.position_ids",
-    "vision_model.embeddings.position_ids",
-)
-"""0, 1, 2, …: older files have them, transformers counts by itself."""
-_TOWERS = {"visual.transformer": "vision_model.encoder", "transformer": "text_model.encoder"}
-_BLOCK_PARTS = {
-    "attn.out_proj": "self_attn.out_proj",
-    "ln_1": "layer_norm1",
-    "ln_2": "layer_norm2",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-}
-_ONCE = {
-    "logit_scale": "logit_scale",
-    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
-    "positional_embedding": "text_model.embeddings.position_embedding.weight",
-    "ln_final.weight": "text_model.final_layer_norm.weight",
-    "ln_final.bias": "text_model.final_layer_norm.bias",
-    "visual.class_embedding": "vision_model.embeddings.class_embedding",
-    "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
-    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
-    # transformers' misspelling.
-    "visual.ln_pre.weight": "vision_model.pre_layrnorm.weight",
-    "visual.ln_pre.bias": "vision_model.pre_layrnorm.bias",
-    "visual.ln_post.weight": "vision_model.post_layernorm.weight",
-    "visual.ln_post.bias": "vision_model.post_layernorm.bias",
-}
-_TRANSPOSED = {
-    "text_projection": "text_projection.weight",
-    "visual.proj": "visual_projection.weight",
-}
-
+SIZES = Sizes(patch=32, image_width=768, image_layers=12, text_width=512, dimensions=512)
+_LAYOUT = Layout(SIZES, "clip.")
 READS_TORCHSCRIPT = True
 """OpenAI's own file is an archive of that kind; its tensors are read and its program is not."""
+checkpoint_to_state = _LAYOUT.to_state
+published_names = _LAYOUT.published_names
 
 
 class CLIP(nn.Module):
@@ -71,7 +33,7 @@ class CLIP(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.clip = CLIPModel(_config())
+        self.clip = CLIPModel(SIZES.config())
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """float32 [B, 3, 224, 224] to ``image`` [B, 512], projected and of any length.
@@ -79,10 +41,7 @@ class CLIP(nn.Module):
         Raises:
             ValueError: Another shape.
         """
-        if images.shape[1:] != (3, SIDE, SIDE):
-            raise ValueError(f"images are [B, 3, {SIDE}, {SIDE}], not {list(images.shape)}")
-        seen = self.clip.vision_model(pixel_values=images).pooler_output
-        return {"image": self.clip.visual_projection(seen).float()}
+        return {"image": project(images, self.clip.vision_model, self.clip.visual_projection)}
 
     def text(self, texts: tuple[str, ...]) -> dict[str, Tensor]:
         """Texts to ``text`` [len(texts), 512], projected and of any length.
@@ -109,88 +68,3 @@ def build(variant: str = "") -> CLIP:
     if variant:
         raise ValueError(f"clip-vit-b-32 has no variant '{variant}'")
     return CLIP()
-
-
-def checkpoint_to_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """OpenAI's layout, or that of transformers, to our names; unknown names stay as they are."""
-    if not _is_openai(checkpoint):
-        return {f"clip.{key}": checkpoint[key] for key in checkpoint if key not in _HF_CONSTANTS}
-    state = {}
-    names = _openai_names()
-    attentions = _openai_attentions()
-    for key, value in checkpoint.items():
-        if key in names:
-            state[f"clip.{names[key]}"] = value
-        elif key in _TRANSPOSED:
-            state[f"clip.{_TRANSPOSED[key]}"] = value.T
-        elif key in attentions:
-            for part, name in zip(value.chunk(3), "qkv", strict=True):
-                state[f"clip.{attentions[key].format(name)}"] = part
-        elif key not in _OPENAI_SIZES:
-            state[key] = value
-    return state
-
-
-def published_names(checkpoint: Mapping[str, Any]) -> dict[str, str]:
-    """Our names to those in the file; query, key and value of OpenAI's layout share one."""
-    if not _is_openai(checkpoint):
-        return {f"clip.{key}": key for key in checkpoint}
-    names = {ours: theirs for theirs, ours in (_openai_names() | _TRANSPOSED).items()}
-    for theirs, ours in _openai_attentions().items():
-        names |= {ours.format(letter): theirs for letter in "qkv"}
-    return {f"clip.{ours}": theirs for ours, theirs in names.items()}
-
-
-def _is_openai(checkpoint: Mapping[str, Any]) -> bool:
-    return any(key.startswith("visual.") for key in checkpoint)
-
-
-def _openai_names() -> dict[str, str]:
-    """What only has another name."""
-    return _ONCE | {
-        f"{theirs}.resblocks.{i}.{part}.{kind}": f"{ours}.layers.{i}.{our_part}.{kind}"
-        for theirs, ours in _TOWERS.items()
-        for i in range(LAYERS)
-        for part, our_part in _BLOCK_PARTS.items()
-        for kind in ("weight", "bias")
-    }
-
-
-def _openai_attentions() -> dict[str, str]:
-    """What holds query, key and value in one; ``{}`` stands for their first letters."""
-    return {
-        f"{theirs}.resblocks.{i}.attn.in_proj_{kind}": f"{ours}.layers.{i}.self_attn.{{}}_proj."
-        + kind
-        for theirs, ours in _TOWERS.items()
-        for i in range(LAYERS)
-        for kind in ("weight", "bias")
-    }
-
-
-def _config() -> CLIPConfig:
-    # Written out: what transformers takes for granted has changed between its versions.
-    shared = {
-        "num_hidden_layers": LAYERS,
-        "projection_dim": DIMENSIONS,
-        "hidden_act": "quick_gelu",
-        "layer_norm_eps": 1e-5,
-    }
-    text = {
-        "vocab_size": 49408,
-        "max_position_embeddings": 77,
-        "hidden_size": 512,
-        "intermediate_size": 2048,
-        "num_attention_heads": TEXT_HEADS,
-        "bos_token_id": 49406,
-        "eos_token_id": 49407,
-    }
-    vision = {
-        "image_size": SIDE,
-        "patch_size": 32,
-        "hidden_size": 768,
-        "intermediate_size": 3072,
-        "num_attention_heads": IMAGE_HEADS,
-    }
-    return CLIPConfig(
-        text_config=shared | text, vision_config=shared | vision, projection_dim=DIMENSIONS
-    )

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 from aigve_models._clip_tokens import TOKENS, texts_to_tokens
-from aigve_models.clip_vit_b_32 import CLIP as Network
-from aigve_models.clip_vit_b_32 import build, checkpoint_to_state
+from aigve_models.clip_vit_b_32 import CLIP as Network, build, checkpoint_to_state
 from aigve_models.light_words import features_to_words
 from numpy.typing import NDArray
 from torch import Tensor
