@@ -27,8 +27,7 @@ from aigve_cli.weights import network_card
 from tests.cli.finished import Finished
 from tests.conftest import moving_pattern, process_environment, write_clip
 from tests.engine.watched import TINY, listed, scores, values
-from tests.networks.model_folders import write_blip, write_json
-from tests.networks.model_folders import write_clip as write_clip_model
+from tests.networks.model_folders import write_blip, write_clip as write_clip_model, write_json
 from tests.networks.vision_goldens import CLIP_FILE, COSINES, SCALED, clip_frames, goldens
 
 COMMAND = [sys.executable, "-c", "from aigve_cli.main import run; run()", "compute"]

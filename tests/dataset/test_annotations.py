@@ -2,8 +2,7 @@ import json
 import os
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from aigve_cli.dataset.annotations import (
     Annotations,

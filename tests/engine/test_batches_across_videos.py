@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aigve_cli import evaluate
-from aigve_cli import registry as registry_module
+from aigve_cli import evaluate, registry as registry_module
 from aigve_cli.contract import Card, Frames, Metric, Request, Score, Tile, Value
 from aigve_cli.engine import look, passes
 from aigve_cli.engine.produce import VideoRows

@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aigve_cli import evaluate
-from aigve_cli import registry as registry_module
+from aigve_cli import evaluate, registry as registry_module
 from aigve_cli.contract import Card, Extent, Frames, Metric, Request, Score, Value
 from aigve_cli.metrics._lite0 import VIEW, feature_frames
 from aigve_cli.video.sampling import FirstFrames

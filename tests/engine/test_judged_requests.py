@@ -12,8 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from aigve_cli import evaluate
-from aigve_cli import registry as registry_module
+from aigve_cli import evaluate, registry as registry_module
 from aigve_cli.contract import (
     Card,
     Extent,

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from aigve_cli import evaluate
-from aigve_cli import registry as registry_module
+from aigve_cli import evaluate, registry as registry_module
 from aigve_cli.contract import Card, Frames, Metric, Request, Score, Text, Value
 from aigve_cli.engine.plan import Leaf, Producer
 from aigve_cli.engine.produce import VideoRows, Wish

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from aigve_cli import evaluate
-from aigve_cli import registry as registry_module
+from aigve_cli import evaluate, registry as registry_module
 from aigve_cli.contract import Card, Extent, Frames, Metric, Request, Score, Tile, Value, VideoFacts
 from aigve_cli.engine import look
 from aigve_cli.engine.journal import Journal, VideoRecord

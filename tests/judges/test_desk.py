@@ -18,8 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 
 from aigve_cli.errors import SetupError
 from aigve_cli.judges.backend import Call, Clip, NoReplyError, Reply, UnreachableError

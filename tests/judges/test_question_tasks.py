@@ -8,8 +8,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from aigve_cli.judges.dsg_prompt import EXAMPLES as DSG_EXAMPLES
 from aigve_cli.judges.dsg_questions import DsgQuestions, dependencies_in_text, tuples_in_text

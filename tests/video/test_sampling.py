@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from aigve_cli.contract import Extent, VideoFacts
 from aigve_cli.video.sampling import (

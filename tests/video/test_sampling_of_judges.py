@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from aigve_cli.contract import Extent, VideoFacts
 from aigve_cli.video.sampling import AtRate, Evenly, Segments, Within, within

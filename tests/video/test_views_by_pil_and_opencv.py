@@ -4,11 +4,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from PIL import Image
-from torchvision.transforms import Resize as TorchvisionResize
-from torchvision.transforms import ToTensor
+from torchvision.transforms import Resize as TorchvisionResize, ToTensor
 
 from aigve_cli.contract import Grey, Normalise, Resize, ResizeShorter, ResizeWithin, Tile
 from aigve_cli.video.views import frame_to_host_view, frames_to_view

@@ -7,8 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, example, given
-from hypothesis import strategies as st
+from hypothesis import assume, example, given, strategies as st
 from PIL import Image
 
 from aigve_cli.contract import Normalise, Resize, ResizeArea, ResizeBetween, Scale

@@ -38,6 +38,7 @@ from aigve_cli.weights import (
     NetworkCard,
     WeightsEntry,
     WeightsPolicy,
+    check as check_module,
     find_weights,
     locate_weights,
     located_bytes,
@@ -45,7 +46,6 @@ from aigve_cli.weights import (
     weights_policy,
     weights_status,
 )
-from aigve_cli.weights import check as check_module
 from aigve_cli.weights.hub import hub_cache
 from tests.conftest import Done, process_environment
 

@@ -14,12 +14,12 @@ from weights_kit import PAYLOAD, PAYLOAD_SHA256, Server, card
 from aigve_cli.errors import UsageError, WeightsError
 from aigve_cli.weights import (
     WeightsPolicy,
+    check as check_module,
     find_weights,
     locate_weights,
     network_card,
     weights_policy,
 )
-from aigve_cli.weights import check as check_module
 from aigve_cli.weights.check import file_to_sha256
 
 URL = "https://example.org/net.pth"
