@@ -219,7 +219,10 @@ class SampleFeatures:
     generated: Mapping[str, Floats]
     reference: Mapping[str, Floats] | None = None
     facts: VideoFacts | None = None
-    """Of the generated video, as far as it was decoded; never None in a run."""
+    """Of the whole generated video; never None in a run."""
+    units: Mapping[str, Indices] = field(default_factory=dict)
+    """The units int64 [U, L] that the user asked for, by request name: which frames of the
+    generated video rows belong to, and how many there were to look at."""
     records: Mapping[str, Sequence[Record]] = field(default_factory=dict)
     """What a judge has found out of the generated video, or a network has written about it: a
     record a unit, by request name."""
@@ -275,6 +278,8 @@ class Score:
                 if not math.isfinite(value):
                     raise ValueError(f"'{name}' is {value}: give a reason instead of a number")
             object.__setattr__(self, part, numbers)
+        if not 0 < self.weight < math.inf:
+            raise ValueError(f"the weight is {self.weight}: give a finite number above 0")
         curves = {name: [float(value) for value in line] for name, line in self.curve.items()}
         for name, line in curves.items():
             if not all(map(math.isfinite, line)):

@@ -93,7 +93,7 @@ def _read_config(ctx: typer.Context, path: Path | None) -> None:
 
     found = registry()
     known = {parameter.name.rstrip("_"): parameter for parameter in run_parameters(ctx)}
-    read = read_config(path, known, found.metrics)
+    read = read_config(path, known, {*found.metrics, *found.groups})
     # Numbers go to the parser as text, as a flag's do: it takes 7.5 frames for 7 otherwise.
     options = {
         known[name].name: value if known[name].is_flag and isinstance(value, bool) else str(value)

@@ -196,6 +196,7 @@ class Run:
             return Score.missing(why)
 
         def compute() -> Score:
+            assert generated.facts is not None
             theirs, found = None, {}
             if planned.reads_stored_rows:
                 ours = self._features(planned, generated, "generated")
@@ -207,7 +208,12 @@ class Run:
                 told = {name for name, asked in planned.requests.items() if gives_records(asked)}
                 ours = {name: rows for name, rows in fresh.items() if name not in told}
                 found = {name: fresh[name] for name in told}
-            features = SampleFeatures(ours, theirs, generated.facts, found)
+            units = {
+                name: request_sampling(request).units(generated.facts)
+                for name, request in planned.requests.items()
+                if for_role(request, "generated")
+            }
+            features = SampleFeatures(ours, theirs, generated.facts, units, found)
             seen = sample if "prompt" in needs else replace(sample, prompt=None)
             score = planned.metric.score(features, seen, planned.options)
             if found:

@@ -270,6 +270,9 @@ def announce_plan(plan: Plan, output: Output, precision: str = "fp32") -> list[s
         if name in plan.policy.custom:
             output.note(f"--model {name}=PATH is not used: the metrics' model= names others.")
     names = {name for planned in plan.metrics for name in (planned.requested, planned.name)}
+    # What is set for a group is meant for those of its metrics that are computed.
+    for members in plan.registry.groups.values():
+        names |= set(members) if names & set(members) else set()
     if idle := sorted({plan.registry.canonical(name) for name in plan.settings} - names):
         output.note(f"Settings of metrics that are not computed are not used: {', '.join(idle)}.")
     for warning in warnings:

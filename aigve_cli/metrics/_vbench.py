@@ -7,7 +7,6 @@ arXiv:2311.17982. Same numbers as Vchitect/VBench 45e79ec (Apache-2.0) on one GP
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aigve_cli.contract import (
@@ -25,7 +24,6 @@ from aigve_cli.contract import (
     SampleFeatures,
     Scale,
     Score,
-    VideoFacts,
     View,
 )
 from aigve_cli.lazy import np
@@ -34,7 +32,7 @@ from aigve_cli.video.sampling import FirstFrames, within
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from aigve_cli.contract import Floats
+    from aigve_cli.contract import Floats, Indices
 
 GROUP = "vbench"
 CITE = (
@@ -134,7 +132,6 @@ def one_frame(name: str, still: float, options: Mapping[str, OptionValue]) -> Sc
     return Score(values={name: still}, notes=(ONE_FRAME,))
 
 
-def of_still(score: Score, facts: VideoFacts | None) -> Score:
-    """The score, with a note if it is that of a video of one frame."""
-    still = facts is not None and facts.frames == 1
-    return replace(score, notes=(*score.notes, ONE_FRAME)) if still else score
+def is_still(units: Indices | None) -> bool:
+    """Whether the only window of a video is one frame again and again."""
+    return units is not None and len(units) == 1 and bool((units == units[0, 0]).all())

@@ -92,7 +92,7 @@ class DynamicDegree(Metric):
         """Neighbours among about 8 frames a second, at native size."""
         output = "motion_inside" if _vbench.is_fixed(options) else "motion"
         source = Frames((), within(extent, PAIRS))
-        enough = None if options["magnitude"] else Decided(_vbench.is_fixed(options))
+        enough = None if options["magnitude"] else Decided()
         weights = str(options["weights"])
         request = Request(f"raft-large:{output}", (source,), weights=weights, enough=enough)
         return {"motion": request}
@@ -104,11 +104,12 @@ class DynamicDegree(Metric):
         facts = features.facts
         assert facts is not None
         motion = np.asarray(features.generated["motion"], np.float64)[:, 0]
+        pairs = features.units.get("motion")
         # Of one compared frame, the pair is that frame twice.
-        alone = len(PAIRS.places(facts)) == 1
-        fixed = _vbench.is_fixed(options)
-        pairs = len(motion) if options["magnitude"] else len(PAIRS.units(facts))
-        needed = pairs_needed(pairs, fixed=fixed)
+        alone = _vbench.is_still(pairs)
+        # There may be fewer rows: the others were not needed.
+        count = len(motion) if pairs is None else len(pairs)
+        needed = pairs_needed(count, fixed=_vbench.is_fixed(options))
         moving = int((motion > threshold(facts)).sum())
         degree = float(moving >= needed and not alone)
         notes = [ONE_COMPARED] if alone else []
@@ -132,11 +133,10 @@ class DynamicDegree(Metric):
 class Decided:
     """When it is decided whether a video moves: enough pairs do, or too few are left."""
 
-    fixed: bool
-
     def __call__(self, rows: Floats, units: int, facts: VideoFacts) -> bool:
         """Whether the rows of the other pairs cannot change it."""
-        needed = pairs_needed(units, fixed=self.fixed)
+        # A mode only matters where there is one pair, which is looked at anyway.
+        needed = pairs_needed(units, fixed=False)
         moving = int((np.asarray(rows, np.float64)[:, 0] > threshold(facts)).sum())
         return moving >= needed or moving + units - len(rows) < needed
 

@@ -62,8 +62,9 @@ class MotionSmoothness(Metric):
     ) -> Score:
         """(255 - the mean error) / 255."""
         errors = np.asarray(features.generated["error"], np.float64)[:, 0]
-        score = Score(
+        still = _vbench.is_still(features.units.get("error"))
+        return Score(
             values={self.card.name: (255 - float(errors.mean())) / 255},
             curve={"interpolated frame": errors.tolist()},
+            notes=(_vbench.ONE_FRAME,) if still else (),
         )
-        return _vbench.of_still(score, features.facts)

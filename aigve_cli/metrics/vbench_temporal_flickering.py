@@ -53,8 +53,9 @@ class TemporalFlickering(Metric):
     ) -> Score:
         """(255 - the mean difference) / 255, summed in float32 as VBench does."""
         differences = features.generated["difference"][:, 0]
-        score = Score(
+        still = _vbench.is_still(features.units.get("difference"))
+        return Score(
             values={self.card.name: (255.0 - differences.mean().item()) / 255.0},
             curve={"pair": differences.tolist()},
+            notes=(_vbench.ONE_FRAME,) if still else (),
         )
-        return _vbench.of_still(score, features.facts)

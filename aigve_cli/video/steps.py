@@ -57,7 +57,7 @@ class ResizeShorter:
         "pil-bicubic",
     ]
     other: Literal["cut", "up"] = "cut"
-    """What is done with the fraction of a pixel of the other side."""
+    """What is done with the fraction of a pixel of the other side; ``up`` with torch's only."""
 
     def __str__(self) -> str:
         rounded = "" if self.other == "cut" else ", other side up"

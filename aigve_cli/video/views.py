@@ -75,7 +75,7 @@ def _step_on_uint8(step: Step) -> Callable[[NDArray[np.uint8]], NDArray[Any]] | 
             return partial(_resize_channels_with_pil, height=height, width=width)
         case Resize(height, width, "cv2-linear"):
             return partial(_resize_as_opencv, height=height, width=width)
-        case ResizeShorter(size, "pil-bilinear" | "pil-bicubic"):
+        case ResizeShorter(size, "pil-bilinear" | "pil-bicubic", "cut"):
             resampler = step.resampler.removeprefix("pil-")
             return partial(_resize_shorter_with_pil, size=size, resampler=resampler)
         case ResizeWithin(size, "pil-bicubic"):
