@@ -10,10 +10,11 @@ neither pictures nor texts are scaled to length 1.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from transformers import CLIPModel
 
-from aigve_models._clip_tokens import texts_to_tokens
+from aigve_models._clip_tokens import LENGTH, texts_to_tokens
 from aigve_models._openai_clip import Layout, Sizes, project
 
 SIZES = Sizes(patch=32, image_width=768, image_layers=12, text_width=512, dimensions=512)
@@ -46,11 +47,13 @@ class CLIP(nn.Module):
     def text(self, texts: tuple[str, ...]) -> dict[str, Tensor]:
         """Texts to ``text`` [len(texts), 512], projected and of any length.
 
-        Raises:
-            ValueError: A text that cannot be tokenised.
+        And ``tokens`` [len(texts), 2]: how many tokens a text has, with a start and an end, and how
+        many of them are read.
         """
-        tokens = texts_to_tokens(texts).to(self.clip.text_projection.weight.device)
-        return {"text": self.tokens_to_rows(tokens)}
+        tokens, lengths = texts_to_tokens(texts)
+        device = self.clip.text_projection.weight.device
+        counts = torch.tensor([[length, LENGTH] for length in lengths])
+        return {"text": self.tokens_to_rows(tokens.to(device)), "tokens": counts}
 
     def tokens_to_rows(self, tokens: Tensor) -> Tensor:
         """int64 [N, 77], each row ended by token 49407, to float32 [N, 512]."""

@@ -38,8 +38,9 @@ def golden(name: str) -> Mapping[str, NDArray[Any]]:
 
 def golden_shapes(name: str) -> dict[str, tuple[int, ...]]:
     """Published names and shapes: ``tests/goldens/vbench/NAME.json``."""
-    text = (GOLDENS / f"{name}.json").read_text(encoding="utf-8")
-    return {key: tuple(shape) for key, shape in json.loads(text).items()}
+    shapes = json.loads((GOLDENS / f"{name}.json").read_text(encoding="utf-8"))
+    pairs = shapes.items() if isinstance(shapes, dict) else shapes
+    return {key: tuple(shape) for key, shape in pairs}
 
 
 def vbench_tensor(
