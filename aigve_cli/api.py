@@ -27,7 +27,7 @@ from aigve_cli.errors import EXIT_FAILED, EXIT_PARTIAL, UsageError
 from aigve_cli.judges.settings import counts_to_text, judge_settings, unread_to_text
 from aigve_cli.output import Output
 from aigve_cli.registry import Settings
-from aigve_cli.results import records
+from aigve_cli.results import records, vbench
 from aigve_cli.results.document import (
     document_to_exit_code,
     report_failures,
@@ -86,6 +86,7 @@ def evaluate(
     prompts: Path | str | None = None,
     prompt: str | None = None,
     prompt_from_name: bool = False,
+    vbench_info: Path | str | None = None,
     metrics: str | Sequence[str] = (),
     categories: str | Sequence[str] = (),
     max_len: int | None = None,
@@ -128,6 +129,7 @@ def evaluate(
         prompts: File with prompts: csv, json, jsonl or txt.
         prompt: One prompt for every video.
         prompt_from_name: Take each prompt from the file's name.
+        vbench_info: VBench's suite, which says what each video counts for.
         metrics: Names, or one text with commas; ``all`` is fid, is and fvd.
         categories: Names of categories, alike.
         max_len: Frames of each video; None is each metric's own default.
@@ -187,6 +189,7 @@ def evaluate(
         prompts=_path(prompts),
         prompt=prompt,
         prompt_from_name=prompt_from_name,
+        vbench_info=_path(vbench_info),
     )
     plan = make_plan(
         dataset,
@@ -306,6 +309,8 @@ def run_plan(
                 warnings.append(warning)
         document = run_to_document(fit, run, located, judges, device, base, warnings)
         write_document(plan, document, output_dir)
+        for line in vbench.document_to_lines(document, whole=plan.dataset.suite is not None):
+            output.note(line)
         exit_code = document_to_exit_code(document, strict=strict)
         if plan.save_statistics:
             saved, problems = reference_statistics(run)

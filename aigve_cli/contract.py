@@ -128,6 +128,9 @@ class Frames:
 class Prompt:
     """Source: the sample's prompt. A metric that asks for it names ``prompt`` in ``needs``."""
 
+    field: str = ""
+    """Another text of the sample's annotations instead, by its name in ``Sample.extra``."""
+
 
 @dataclass(frozen=True)
 class Text:
@@ -367,6 +370,24 @@ class Metric:
     def requests(self, options: Mapping[str, OptionValue], extent: Extent) -> Mapping[str, Request]:
         """What this metric needs to see, by a name of its own choice. Pure."""
         raise NotImplementedError
+
+    def lacks(self, options: Mapping[str, OptionValue]) -> str | None:
+        """What must be given that this metric has a number of any video; None if it is there."""
+        return None
+
+    def annotated(self, sample: Sample, options: Mapping[str, OptionValue]) -> Sample:
+        """The sample with what an option's file says of it by name, in its ``extra``.
+
+        Every score depends on that. Files are read once, and refused in :meth:`requests`.
+        """
+        return sample
+
+    def left_out(self, sample: Sample, options: Mapping[str, OptionValue]) -> str | None:
+        """Why a sample is none of the videos that this metric is about; None if it is.
+
+        It is then not looked at, and that it has no score is no failure.
+        """
+        return None
 
     def score(
         self, features: SampleFeatures, sample: Sample, options: Mapping[str, OptionValue]

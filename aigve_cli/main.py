@@ -26,6 +26,7 @@ from aigve_cli.commands.origins import RunCommand
 from aigve_cli.commands.prepare import prepare
 from aigve_cli.commands.questions import questions
 from aigve_cli.commands.stage import stage
+from aigve_cli.commands.vbench import vbench
 from aigve_cli.config import CONFIG, CONFIG_PROBLEM, DEFAULT_FILE, read_config
 from aigve_cli.errors import EXIT_ENVIRONMENT, EXIT_FAILED, EXIT_INTERRUPTED, AigveError, UsageError
 from aigve_cli.judges.backend import LOCAL_THREAD
@@ -113,6 +114,7 @@ app.command(cls=RunCommand)(stage)
 app.command(cls=RunCommand)(compute)
 app.command("list-metrics")(list_metrics)
 app.command(cls=RunCommand)(questions)
+app.command()(vbench)
 app.add_typer(models, name="models")
 app.command(cls=RunCommand)(demo)
 app.command()(doctor)

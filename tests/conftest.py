@@ -16,6 +16,7 @@ from typing import Any
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
+import hypothesis
 import jsonschema
 import numpy as np
 import pytest
@@ -23,6 +24,12 @@ import pytest
 from aigve_cli.results.files import results_schema
 from aigve_cli.video.encode import LOSSLESS, frames_to_file
 from aigve_cli.video.ffmpeg import ffmpeg_binary
+
+# Machines that do other things meanwhile are slow, and nothing here is about time.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 ROOT = Path(__file__).parent.parent
 MEDIA_VARIABLE = "AIGVE_TEST_MEDIA"

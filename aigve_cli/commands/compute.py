@@ -24,6 +24,7 @@ from aigve_cli.commands.inputs import (
     Recursive,
     ReferenceDir,
     StageDataset,
+    VBenchInfo,
     Verbose,
     VideoDir,
 )
@@ -277,6 +278,7 @@ def compute(
     prompts: PromptFile = None,
     prompt: PromptText = None,
     prompt_from_name: PromptFromName = False,
+    vbench_info: VBenchInfo = None,
     stage_dataset: StageDataset = None,
     link: Link = False,
     out_json: AlsoOutJson = None,
@@ -390,6 +392,7 @@ def compute(
         prompts=prompts,
         prompt=prompt,
         prompt_from_name=prompt_from_name,
+        vbench_info=vbench_info,
     )
     plan = setup.make_plan(
         dataset,

@@ -89,6 +89,16 @@ PromptFromName = Annotated[
         help="Take prompts from file names: 'a red car-0.mp4' is 'a red car'.",
     ),
 ]
+VBenchInfo = Annotated[
+    Path | None,
+    typer.Option(
+        "--vbench-info",
+        metavar="FILE",
+        envvar="AIGVE_VBENCH_INFO",
+        help="VBench's suite (VBench_full_info.json): of the videos PROMPT-0.mp4 to PROMPT-4.mp4, "
+        "which count for which of its dimensions.",
+    ),
+]
 AlsoOutJson = Annotated[
     Path | None,
     typer.Option(

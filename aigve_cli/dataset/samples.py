@@ -23,6 +23,7 @@ from aigve_cli.dataset.prompts import (
     is_text,
     samples_to_prompted,
 )
+from aigve_cli.dataset.vbench_suite import missing_videos, read_suite, samples_to_suite
 from aigve_cli.errors import UsageError
 
 __all__ = ["Dataset", "LeftOut", "load_dataset"]
@@ -41,6 +42,7 @@ class Dataset:
         left_out: Files that take no part, and why.
         notes: Sentences that the user should see.
         reference_dir: The folder of references, where one was given.
+        suite: VBench's file of prompts, where one was given.
     """
 
     samples: tuple[Sample, ...]
@@ -49,6 +51,7 @@ class Dataset:
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
     reference_dir: Path | None = None
+    suite: Path | None = None
 
     @property
     def generated(self) -> tuple[Sample, ...]:
@@ -111,6 +114,7 @@ def load_dataset(
     prompts: Path | None = None,
     prompt: str | None = None,
     prompt_from_name: bool = False,
+    vbench_info: Path | None = None,
 ) -> Dataset:
     """Find the videos, their references and their prompts.
 
@@ -126,6 +130,7 @@ def load_dataset(
         prompts: File with prompts: csv, json, jsonl or txt.
         prompt: One prompt for every video.
         prompt_from_name: Take each prompt from the file's name.
+        vbench_info: VBench's suite of prompts: only its videos are taken, each for its dimensions.
 
     Raises:
         UsageError: Options that contradict each other, a missing folder or file, a folder without
@@ -143,11 +148,40 @@ def load_dataset(
             dataset = replace(dataset, notes=(*dataset.notes, note))
     prompted = samples_to_prompted(dataset.samples, options, tokens)
     samples, broken = _without_broken_prompts(prompted.samples)
-    return replace(
+    dataset = replace(
         dataset,
         samples=samples,
         prompt_dir=prompted.origin or dataset.prompt_dir,
         notes=(*dataset.notes, *prompted.notes, *broken),
+    )
+    if vbench_info is None:
+        return dataset
+    if prompted.origin is not None:
+        raise UsageError(
+            "--vbench-info has the prompts of its videos: leave the other options of prompts out."
+        )
+    return _of_suite(dataset, vbench_info)
+
+
+def _of_suite(dataset: Dataset, path: Path) -> Dataset:
+    """The videos that VBench's suite asks for, and notes on those that are missing."""
+    suite = read_suite(path)
+    inside, outside = samples_to_suite(dataset.samples, suite)
+    if not inside:
+        raise UsageError(
+            f"None of the {_count(len(dataset.generated), 'video')} is of the suite in '{path}'.",
+            hint="Its videos are called PROMPT-0.mp4 to PROMPT-4.mp4, by the prompts of that file.",
+        )
+    why = "not of VBench's suite: neither PROMPT-0 to PROMPT-4 of its prompts"
+    left_out = tuple(LeftOut(s.generated, why) for s in outside if s.generated is not None)
+    missing = missing_videos(inside, suite)
+    return replace(
+        dataset,
+        samples=inside,
+        prompt_dir=str(path.resolve()),
+        left_out=(*dataset.left_out, *left_out),
+        notes=(*dataset.notes, *(f"VBench's suite, {line}" for line in missing)),
+        suite=path.resolve(),
     )
 
 

@@ -274,7 +274,8 @@ def _check_sources(metric: Metric, request: Request) -> None:
         problem = "only a network over clips can be told when to look no further"
     if any(isinstance(source, Request) and gives_records(source) for source in request.sources):
         problem = "records, such as a judge's, are read by metrics, not by producers"
-    if Prompt in kinds and "prompt" not in metric.card.needs:
+    prompts = [source for source in request.sources if source == Prompt()]
+    if prompts and "prompt" not in metric.card.needs:
         problem = "it reads prompts, which the metric's card does not say that it needs"
     if len({look.role for look in request_frames(request)}) > 1:
         problem = "the generated and the reference video cannot be looked at in one request"
@@ -439,17 +440,39 @@ def reads_prompts(request: Request) -> bool:
     )
 
 
-def with_prompt(request: Request, prompt: str | None) -> Request:
-    """The request of one sample: its prompt in the place of :class:`Prompt`, as a text."""
-    if prompt is None or not reads_prompts(request):
+def with_prompt(request: Request, sample: Sample) -> Request:
+    """The request of one sample: its own texts in the place of :class:`Prompt`."""
+    if not reads_prompts(request):
         return request
 
     def put_in(source: Source) -> Source:
         if isinstance(source, Prompt):
-            return Text((prompt,))
-        return with_prompt(source, prompt) if isinstance(source, Request) else source
+            text = sample_text(sample, source.field)
+            return source if text is None else Text((text,))
+        return with_prompt(source, sample) if isinstance(source, Request) else source
 
     return replace(request, sources=tuple(map(put_in, request.sources)))
+
+
+def sample_text(sample: Sample, field: str = "") -> str | None:
+    """A sample's prompt, or a text of its annotations; None if it has none."""
+    text = sample.extra.get(field) if field else sample.prompt
+    return text if isinstance(text, str) and text.strip() else None
+
+
+def why_unscored(planned: PlannedMetric, sample: Sample) -> str | None:
+    """The text that a metric needs and a sample does not have, for people; None if all are there.
+
+    What is left out on purpose is not asked for here.
+    """
+    if "prompt" in planned.metric.card.needs and sample_text(sample) is None:
+        return "no prompt"
+    for request in planned.requests.values():
+        for inner in _with_inner(request):
+            for source in inner.sources:
+                if isinstance(source, Prompt) and sample_text(sample, source.field) is None:
+                    return f"no '{source.field}' among its annotations"
+    return None
 
 
 def with_views(request: Request, view_of: Callable[[Producer, View], View]) -> Request:

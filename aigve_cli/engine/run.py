@@ -20,6 +20,7 @@ from aigve_cli.engine.plan import (
     request_key,
     request_sampling,
     score_key,
+    why_unscored,
     with_prompt,
 )
 from aigve_cli.engine.scores import guarded, json_to_score, score_to_json
@@ -122,10 +123,15 @@ class Run:
             if not planned.metric.scores_videos() or planned.reads_stored_rows:
                 continue
             for sample in self._samples_of.get(path, ()):
-                if lacks_prompt(planned, sample) or self._known_score(planned, sample, contents):
+                mine = planned.metric.annotated(sample, planned.options)
+                if (
+                    planned.metric.left_out(mine, planned.options)
+                    or why_unscored(planned, mine)
+                    or self._known_score(planned, mine, contents)
+                ):
                     continue
                 for request in planned.requests.values():
-                    yield with_prompt(request, sample.prompt)
+                    yield with_prompt(request, mine)
 
     def _known_score(
         self, planned: PlannedMetric, sample: Sample, content: Mapping[str, str | None]
@@ -157,12 +163,13 @@ class Run:
         for planned in self.planned:
             if not planned.metric.scores_videos() or planned.name in scores:
                 continue
+            mine = planned.metric.annotated(sample, planned.options)
             # What can no longer be read has no score, whatever an earlier look gave.
             readable = generated.status == "ok"
-            known = self._known_score(planned, sample, content) if readable else None
+            known = self._known_score(planned, mine, content) if readable else None
             if known is None:
-                key = score_key(planned, self._weights, content, sample)
-                score = self._score(planned, sample, generated, reference)
+                key = score_key(planned, self._weights, content, mine)
+                score = self._score(planned, mine, generated, reference)
                 known = {"key": key, **score_to_json(score)}
             scores[planned.name] = known
         # Those of metrics that this run leaves out are kept for one that does not.
@@ -183,6 +190,8 @@ class Run:
         reference: VideoRecord | None,
     ) -> Score:
         needs = planned.metric.card.needs
+        if why := planned.metric.left_out(sample, planned.options):
+            return Score(reason=why, by_choice=True)
         if generated.status != "ok":
             return Score.missing(generated.reason or generated.status)
         if "reference" in needs:
@@ -190,8 +199,8 @@ class Run:
                 return Score.missing("no reference video")
             if reference.status != "ok":
                 return Score.missing(f"its reference: {reference.reason}")
-        if lacks_prompt(planned, sample):
-            return Score.missing("no prompt")
+        if why := why_unscored(planned, sample):
+            return Score.missing(why)
         if why := self.too_short(planned, generated, "generated"):
             return Score.missing(why)
 
@@ -243,14 +252,14 @@ class Run:
         assert sample.generated is not None
         rows = self._rows[sample.generated].rows
         return {
-            name: _rows_of(rows, with_prompt(request, sample.prompt))
+            name: _rows_of(rows, with_prompt(request, sample))
             for name, request in planned.requests.items()
         }
 
     def _text_features(self, planned: PlannedMetric, sample: Sample) -> dict[str, Any]:
         """The rows of requests that look at no video."""
         return {
-            name: self.looker.text_rows(with_prompt(request, sample.prompt))
+            name: self.looker.text_rows(with_prompt(request, sample))
             for name, request in planned.requests.items()
             if not request_frames(request)
         }
@@ -326,7 +335,9 @@ class Run:
         return summary, [record for _, _, _, record in scored]
 
     def _no_score(self, planned: PlannedMetric) -> Score:
-        scores = [s for sample in self.samples if (s := self.sample_score(planned, sample))]
+        found = [s for sample in self.samples if (s := self.sample_score(planned, sample))]
+        # Those that the metric is not about have no say, unless it is about none.
+        scores = [score for score in found if not score.by_choice] or found
         counted = Counter(score.reason for score in scores)
         reason, times = counted.most_common(1)[0] if counted else ("", 0)
         share = f" ({times} of {len(scores)})" if len(counted) > 1 else ""
@@ -382,11 +393,6 @@ class Run:
                 lambda: planned.metric.compare(generated, reference or None, planned.options),
             )
         return score, generated, reference
-
-
-def lacks_prompt(planned: PlannedMetric, sample: Sample) -> bool:
-    """Whether a metric needs a prompt that a sample does not have."""
-    return "prompt" in planned.metric.card.needs and not (sample.prompt or "").strip()
 
 
 def _shown(planned: PlannedMetric, record: VideoRecord) -> dict[str, Any]:

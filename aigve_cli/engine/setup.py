@@ -16,6 +16,7 @@ from aigve_cli.engine.plan import (
     request_frames,
     request_producers,
     wanted_names,
+    why_unscored,
 )
 from aigve_cli.engine.saved_statistics import (
     SavedStatistics,
@@ -163,6 +164,7 @@ def make_plan(
         settings=options,
         extent=extent,
     )
+    planned = _without_impossible(planned, found, metrics, dataset, output)
     for index, metric in enumerate(planned):
         if other := (instead or {}).get(metric.requested):
             planned[index] = plan_metric(
@@ -216,6 +218,44 @@ def make_plan(
     if policy.weights_dir is not None and not policy.weights_dir.is_dir():
         raise UsageError(f"--weights-dir {policy.weights_dir}: there is no such folder.")
     return Plan(dataset, planned, found, extent, policy, options, statistics, save_stats, judge)
+
+
+def _without_impossible(
+    planned: list[PlannedMetric],
+    found: Registry,
+    metrics: Sequence[str],
+    dataset: Dataset,
+    output: Output,
+) -> list[PlannedMetric]:
+    """The metrics, without those of a group that this input can give no number for.
+
+    Who names a metric wants to know why it has none; who names a group wants what is possible.
+    """
+    written = {name.strip().lower() for name in metrics}
+    asked_for = {found.aliases.get(name, name) for name in written}
+    members = {name for group in written & found.groups.keys() for name in found.groups[group]}
+    kept: list[PlannedMetric] = []
+    idle: dict[str, list[str]] = {}
+    for metric in planned:
+        why = None
+        if metric.name in members - asked_for:
+            why = metric.metric.lacks(metric.options) or _nothing_to_score(metric, dataset)
+        if why is None:
+            kept.append(metric)
+        else:
+            idle.setdefault(why, []).append(metric.name)
+    for why, names in idle.items():
+        output.note(f"Left out of the group: {', '.join(names)} ({why}).")
+    return kept
+
+
+def _nothing_to_score(metric: PlannedMetric, dataset: Dataset) -> str | None:
+    """Why no sample can have a score, if it is the same for all of them."""
+    reasons = {
+        metric.metric.left_out(sample, metric.options) or why_unscored(metric, sample)
+        for sample in dataset.generated
+    }
+    return reasons.pop() if len(reasons) == 1 else None
 
 
 def _with_judge(planned: list[PlannedMetric], judge: JudgeSettings | None) -> list[PlannedMetric]:

@@ -18,6 +18,7 @@ from aigve_cli.contract import (
     Normalise,
     Option,
     OptionValue,
+    Quantise,
     Request,
     ResizeShorter,
     Sample,
@@ -42,6 +43,10 @@ CITE = (
 SOURCE = "Vchitect/VBench 45e79ec"
 PARITY, FIXED = "parity", "fixed"
 ONE_FRAME = "one frame: a video that stands still"
+
+DIMENSIONS_KEY = "vbench_dimensions"
+"""In a sample's ``extra``: VBench's names of the dimensions that its prompt was written for."""
+OF_FRAMES = "A run's mean is over the frames of all videos, as VBench has it on one GPU."
 
 CLIP_VIEW: View = (
     ResizeShorter(224, "torch-bicubic"),
@@ -88,12 +93,44 @@ def clip_view(options: Mapping[str, OptionValue]) -> View:
     return (resize, Clamp(), *rest) if is_fixed(options) else CLIP_VIEW
 
 
+CLIP_UINT8_VIEW: View = (
+    ResizeShorter(224, "torch-bicubic"),
+    Clamp(),
+    Quantise("round"),
+    *CLIP_VIEW[1:],
+)
+"""VBench's second way: resized pixels are whole numbers again."""
+CLIP_PIL_VIEW: View = (ResizeShorter(224, "pil-bicubic"), *CLIP_VIEW[1:])
+"""Its third: Pillow smooths what it shrinks."""
+
+
 def every_frame(output: str, view: View, extent: Extent) -> Request:
     """What a network gives of every frame."""
     return Request(output, (Frames(view, within(extent, FirstFrames(None))),))
 
 
-class Consistency(Metric):
+class Dimension(Metric):
+    """Base of VBench's dimensions: which videos of its suite belong to one."""
+
+    @property
+    def dimension(self) -> str:
+        """VBench's name of it."""
+        return dimension_of(self.card.name)
+
+    def left_out(self, sample: Sample, options: Mapping[str, OptionValue]) -> str | None:
+        """Of the videos of VBench's suite, those whose prompt was not written for the dimension."""
+        of = sample.extra.get(DIMENSIONS_KEY)
+        if of is None or self.dimension in of:
+            return None
+        return "the prompt is for other dimensions of VBench's suite"
+
+
+def dimension_of(metric: str) -> str:
+    """VBench's name of the dimension that a metric computes."""
+    return metric.removeprefix("vbench-").replace("-", "_")
+
+
+class Consistency(Dimension):
     """Base of the two consistencies: cosines with the frame before and with the first frame."""
 
     def score(

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from aigve_cli.contract import (
     Card,
     Extent,
-    Metric,
     OptionValue,
     Request,
     Sample,
@@ -22,7 +21,7 @@ LARGEST = 10
 """Of the ratings that the predictor was trained on."""
 
 
-class AestheticQuality(Metric):
+class AestheticQuality(_vbench.Dimension):
     """A score a video, the mean over its frames; those are the curve."""
 
     card = Card(

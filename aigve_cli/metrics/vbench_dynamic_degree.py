@@ -10,7 +10,6 @@ from aigve_cli.contract import (
     Card,
     Extent,
     Frames,
-    Metric,
     Option,
     OptionValue,
     Request,
@@ -36,7 +35,7 @@ ONE_COMPARED = "one frame is compared: there is none that it could have moved fr
 NO_RATE = "the file states no frame rate: every frame was compared with the next"
 
 
-class DynamicDegree(Metric):
+class DynamicDegree(_vbench.Dimension):
     """Two values a video: 1 if it moves, else 0, and how far in pixels; pairs are the curve."""
 
     card = Card(

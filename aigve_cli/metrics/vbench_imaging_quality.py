@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from aigve_cli.contract import (
     Card,
     Extent,
-    Metric,
     OptionValue,
     Request,
     ResizeWithin,
@@ -26,7 +25,7 @@ LARGEST = 100
 """Of the opinion scores of SPAQ, which MUSIQ was trained on."""
 
 
-class ImagingQuality(Metric):
+class ImagingQuality(_vbench.Dimension):
     """A score a video, the mean over its frames; those are the curve."""
 
     card = Card(

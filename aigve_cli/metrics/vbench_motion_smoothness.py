@@ -8,7 +8,6 @@ from aigve_cli.contract import (
     Card,
     Extent,
     Frames,
-    Metric,
     OptionValue,
     Request,
     Sample,
@@ -21,7 +20,7 @@ from aigve_cli.metrics import _vbench
 from aigve_cli.video.sampling import Windows, within
 
 
-class MotionSmoothness(Metric):
+class MotionSmoothness(_vbench.Dimension):
     """A score a video; the mean error of each guessed frame is the curve."""
 
     card = Card(

@@ -8,7 +8,6 @@ from aigve_cli.contract import (
     Card,
     Extent,
     Frames,
-    Metric,
     OptionValue,
     Request,
     Sample,
@@ -20,7 +19,7 @@ from aigve_cli.metrics import _vbench
 from aigve_cli.video.sampling import Windows, within
 
 
-class TemporalFlickering(Metric):
+class TemporalFlickering(_vbench.Dimension):
     """A score a video; the mean difference of each pair of frames is the curve."""
 
     card = Card(

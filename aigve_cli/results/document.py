@@ -14,7 +14,7 @@ from aigve_cli.engine.setup import Plan
 from aigve_cli.errors import EXIT_DONE, EXIT_FAILED, EXIT_PARTIAL
 from aigve_cli.judges.settings import Judges
 from aigve_cli.output import Output
-from aigve_cli.results import files, records
+from aigve_cli.results import files, records, vbench
 from aigve_cli.weights import Located
 
 FAILURES_SHOWN = 10
@@ -78,6 +78,8 @@ def write_document(plan: Plan, document: Mapping[str, Any], folder: Path) -> Non
     for planned in plan.computed if document["dataset"]["generated"] else ():
         own = [r for r in document["results"] if r["metric"] == planned.name]
         files.write_historical(folder, planned, own, document["videos"])
+    if (table := vbench.document_to_vbench(document)) and plan.dataset.suite is not None:
+        files.write_result(folder / vbench.RESULTS, table)
     files.write_result(folder / files.RESULTS, document)
 
 

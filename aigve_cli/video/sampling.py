@@ -343,6 +343,42 @@ class Centres:
 
 
 @dataclass(frozen=True)
+class Middles:
+    """The frame in the middle of each of ``count`` parts of a video, in one unit, as VBench reads.
+
+    Parts begin at the places of ``linspace``, cut to whole numbers; of an even number of frames the
+    earlier middle is taken. A video that has fewer frames gives each, and the last one again.
+
+    Attributes:
+        count: So many parts.
+    """
+
+    count: int
+
+    @property
+    def limit(self) -> int | None:
+        """None: the number of frames must be known first."""
+        return None
+
+    @property
+    def pads(self) -> bool:
+        """False: no black frames."""
+        return False
+
+    def units(self, facts: VideoFacts) -> Indices:
+        """int64 [1, count]; none without frames."""
+        if facts.frames < 1:
+            return np.zeros((0, self.count), np.int64)
+        parts = min(self.count, facts.frames)
+        edges = np.linspace(0, facts.frames, parts + 1).astype(np.int64)
+        middles = (edges[:-1] + edges[1:] - 1) // 2
+        return np.append(middles, np.repeat(middles[-1], self.count - parts))[None]
+
+    def __str__(self) -> str:
+        return f"{self.count} frames, in the middle of equal parts, together, the last again"
+
+
+@dataclass(frozen=True)
 class Evenly:
     """Frames of a whole video in one unit: all of them, or some at equal steps from the first on.
 

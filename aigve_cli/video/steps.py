@@ -44,8 +44,8 @@ class ResizeShorter:
 
     The other side is cut to whole pixels, as torchvision's ``Resize`` and transformers' image
     processors do; or with torch's resamplers rounded up, in float64 and with the steps of
-    VideoGPT's code, whose round-off makes 225 of some 224. ``pil-bilinear`` and ``pil-bicubic``
-    work on uint8. ``torch-bicubic`` may leave 0..255 (:class:`Clamp` brings that back).
+    VideoGPT's code, whose round-off makes 225 of some 224. ``pil-bilinear``, ``pil-bicubic``
+    and ``cv2-linear`` work on uint8. ``torch-bicubic`` may leave 0..255: see :class:`Clamp`.
     """
 
     size: int
@@ -55,6 +55,7 @@ class ResizeShorter:
         "torch-bicubic",
         "pil-bilinear",
         "pil-bicubic",
+        "cv2-linear",
     ]
     other: Literal["cut", "up"] = "cut"
     """What is done with the fraction of a pixel of the other side; ``up`` with torch's only."""

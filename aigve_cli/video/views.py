@@ -78,6 +78,8 @@ def _step_on_uint8(step: Step) -> Callable[[NDArray[np.uint8]], NDArray[Any]] | 
         case ResizeShorter(size, "pil-bilinear" | "pil-bicubic", "cut"):
             resampler = step.resampler.removeprefix("pil-")
             return partial(_resize_shorter_with_pil, size=size, resampler=resampler)
+        case ResizeShorter(_, "cv2-linear", "cut"):
+            return partial(_resize_shorter_as_opencv, step=step)
         case ResizeWithin(size, "pil-bicubic"):
             return partial(_resize_within_with_pil, size=size, resampler="bicubic")
         case ResizeBetween():
@@ -377,6 +379,13 @@ def _resize_as_opencv(frame: NDArray[np.uint8], *, height: int, width: int) -> N
     upper += 2
     upper >>= 2
     return upper.astype(np.uint8)
+
+
+def _resize_shorter_as_opencv(
+    frame: NDArray[np.uint8], *, step: ResizeShorter
+) -> NDArray[np.uint8]:
+    height, width = shorter_side_size(frame.shape[0], frame.shape[1], step)
+    return _resize_as_opencv(frame, height=height, width=width)
 
 
 def _opencv_taps(length: int, size: int) -> _Taps:

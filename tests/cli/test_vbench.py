@@ -351,4 +351,4 @@ def test_a_killed_run_goes_on_where_it_stopped(files, tmp_path, counting_ffmpeg)
 
 
 def test_every_dimension_is_in_the_group():
-    assert registry().groups["vbench"] == sorted(DIMENSIONS)
+    assert set(DIMENSIONS) <= set(registry().groups["vbench"])

@@ -112,11 +112,11 @@ class Set(list):
 
 
 def shape_of(request, rows):
-    """Of frames or clips so many rows, of a prompt one; with texts as wide as the card says."""
+    """Of frames or clips so many rows, of a prompt one; beside texts as wide as the card says."""
     card = network_card(request.producer)
-    if request_frames(request):
-        return rows, card.with_text.get(request.output_name) or 40
-    return 1, card.text[request.output_name] or 40
+    stated = {**card.outputs, **card.text} if card.text else {}
+    width = {**stated, **card.with_text}.get(request.output_name) or 40
+    return (rows if request_frames(request) else 1), width
 
 
 def made_up(metric, seed, videos, rows=6):

@@ -16,8 +16,7 @@ from aigve_models import blip_itm, clip, pickscore
 from aigve_cli import evaluate
 from aigve_cli.contract import Extent, Sample
 from aigve_cli.engine import passes
-from aigve_cli.engine.plan import plan_metric
-from aigve_cli.engine.run import lacks_prompt
+from aigve_cli.engine.plan import plan_metric, why_unscored
 from aigve_cli.errors import UsageError
 from aigve_cli.metrics.blipsim import BlipSim
 from aigve_cli.metrics.clipsim import ClipSim
@@ -222,8 +221,8 @@ def test_a_blank_is_no_prompt_wherever_it_comes_from(prompt):
     sample = Sample("a.mkv", Path("a.mkv"), prompt=prompt)
     for name, lacks in (("clipsim", True), ("cliptemp", False)):
         planned = plan_metric(registry(), name, name, settings={}, extent=Extent())
-        assert lacks_prompt(planned, sample) == lacks
-        assert not lacks_prompt(planned, replace(sample, prompt="a cat"))
+        assert bool(why_unscored(planned, sample)) == lacks
+        assert not why_unscored(planned, replace(sample, prompt="a cat"))
 
 
 def test_without_any_prompt_it_is_said_before_anything_is_decoded(run, tmp_path):
