@@ -59,7 +59,8 @@ class Registry:
         """Names for several metrics: the standard ones of each group, sorted."""
         found: dict[str, list[str]] = {}
         for name, metric in sorted(self.metrics.items()):
-            if metric.card.group and not metric.card.only_by_name:
+            group = metric.card.group
+            if group and group not in self.metrics and not metric.card.only_by_name:
                 found.setdefault(metric.card.group, []).append(name)
         return found
 

@@ -231,7 +231,9 @@ class _LeafRows:
 
     def wants(self, index: int) -> bool:
         """Whether a frame is part of a unit, and no reason is known why there will be no rows."""
-        return index in self._needed and self.problem is None
+        if self.problem is not None:
+            self._look_no_further()
+        return index in self._needed
 
     def take(self, index: int, seen: torch.Tensor | AigveError) -> None:
         """A wanted frame as the network sees it, float32 [tiles, C, h, w]; they come in order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -310,14 +310,23 @@ def announce_plan(plan: Plan, output: Output, precision: str = "fp32") -> list[s
         if name in plan.policy.custom:
             output.note(f"--model {name}=PATH is not used: the metrics' model= names others.")
     names = {name for planned in plan.metrics for name in (planned.requested, planned.name)}
-    # What is set for a group is meant for those of its metrics that are computed.
-    for members in plan.registry.groups.values():
-        names |= set(members) if names & set(members) else set()
-    if idle := sorted({plan.registry.canonical(name) for name in plan.settings} - names):
+    if idle := sorted(set(_idle_settings(plan, names))):
         output.note(f"Settings of metrics that are not computed are not used: {', '.join(idle)}.")
     for warning in warnings:
         output.warn(warning)
     return [*plan.registry.warnings, *warnings]
+
+
+def _idle_settings(plan: Plan, computed: set[str]) -> Iterator[str]:
+    """The metrics whose settings nobody reads."""
+    for written, values in plan.settings.items():
+        name = plan.registry.canonical(written)
+        group = plan.registry.metrics[name].card.group
+        mates = set(plan.registry.groups.get(group, ())) & computed
+        # What is set for a group is meant for those of its metrics that are computed.
+        shared = [plan.settings.get(mate, {}).items() for mate in mates]
+        if name not in computed and not any(values.items() <= theirs for theirs in shared):
+            yield name
 
 
 def with_dataset(plan: Plan, dataset: Dataset) -> Plan:

@@ -18,7 +18,7 @@ from aigve_cli.contract import (
     Role,
     Score,
 )
-from aigve_cli.lazy import np
+from aigve_cli.statistics.cosines import directions_to_cosines, rows_to_directions
 from aigve_cli.statistics.summaries import scores_to_mean
 from aigve_cli.video.sampling import FirstFrames, within
 
@@ -72,24 +72,9 @@ def prompt_request(
     return Request(f"{network}:{output}", (Prompt(),), variant, weights=str(options["model"]))
 
 
-def to_directions(rows: Floats) -> NDArray[numpy.float64]:
-    """Rows [N, D] as float64 of length 1; what has no direction stays 0."""
-    rows64 = np.asarray(rows, np.float64)
-    lengths = np.linalg.norm(rows64, axis=1, keepdims=True)
-    return rows64 / np.where(lengths > 0, lengths, 1)
-
-
 def cosines(images: Floats, text: Floats) -> NDArray[numpy.float64]:
     """Cosine of each image [U, D] with one text [1, D]: float64 [U]."""
-    return cosines_of_directions(to_directions(images), to_directions(text))
-
-
-def cosines_of_directions(
-    first: NDArray[numpy.float64], second: NDArray[numpy.float64]
-) -> NDArray[numpy.float64]:
-    """Row by row, without the last bit by which a sum may be more than 1."""
-    result: NDArray[numpy.float64] = (first * second).sum(axis=1).clip(-1, 1)
-    return result
+    return directions_to_cosines(rows_to_directions(images), rows_to_directions(text))
 
 
 def cut_facts(tokens: Floats) -> tuple[dict[str, object], tuple[str, ...]]:

@@ -28,6 +28,7 @@ from aigve_cli.contract import (
     View,
 )
 from aigve_cli.lazy import np
+from aigve_cli.statistics.cosines import directions_to_cosines, rows_to_directions
 from aigve_cli.video.sampling import FirstFrames, within
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ ONE_FRAME = "one frame: a video that stands still"
 
 DIMENSIONS_KEY = "vbench_dimensions"
 """In a sample's ``extra``: VBench's names of the dimensions that its prompt was written for."""
+FLOAT16 = (
+    "CLIP computes in float32; VBench's in float16 on a GPU, by which published numbers may differ "
+    "in the third digit."
+)
 OF_FRAMES = "A run's mean is over the frames of all videos, as VBench has it on one GPU."
 
 CLIP_VIEW: View = (
@@ -147,28 +152,25 @@ class Consistency(Dimension):
         return Score(
             values={name: float(((before + first) / 2).mean())},
             curve={"with the frame before": before.tolist(), "with the first": first.tolist()},
+            details={"frames compared": len(before)},
             weight=1.0 if is_fixed(options) else float(len(before)),
         )
 
 
 def row_cosines(rows: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """float32 [T, D] to the cosines [T - 1] with the row before and with the first row."""
-    rows64 = np.asarray(rows, np.float64)
-    lengths = np.linalg.norm(rows64, axis=1, keepdims=True)
-    units = rows64 / np.where(lengths > 0, lengths, 1)
-    before = (units[1:] * units[:-1]).sum(axis=1)
-    first = (units[1:] * units[0]).sum(axis=1)
-    # A sum may be more than 1 by its last bit.
-    return before.clip(-1, 1), first.clip(-1, 1)
+    directions = rows_to_directions(rows)
+    before = directions_to_cosines(directions[1:], directions[:-1])
+    return before, directions_to_cosines(directions[1:], directions[:1])
 
 
 def one_frame(name: str, still: float, options: Mapping[str, OptionValue]) -> Score:
     """The score of a video of one frame: none, or that of a video that stands still."""
     if not is_fixed(options):
-        return Score.missing("one frame: there is no other to compare it with")
+        return Score(reason="one frame: there is no other to compare it with", settled=True)
     return Score(values={name: still}, notes=(ONE_FRAME,))
 
 
-def is_still(units: Indices | None) -> bool:
+def is_still(units: Indices) -> bool:
     """Whether the only window of a video is one frame again and again."""
-    return units is not None and len(units) == 1 and bool((units == units[0, 0]).all())
+    return len(units) == 1 and bool((units == units[0, 0]).all())

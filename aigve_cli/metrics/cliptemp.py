@@ -17,6 +17,7 @@ from aigve_cli.contract import (
     Value,
 )
 from aigve_cli.metrics import _similarity
+from aigve_cli.statistics.cosines import directions_to_cosines, rows_to_directions
 from aigve_cli.statistics.summaries import scores_to_mean
 
 STILL = 1 - 1e-9
@@ -58,10 +59,10 @@ class ClipTemp(Metric):
         self, features: SampleFeatures, sample: Sample, options: Mapping[str, OptionValue]
     ) -> Score:
         """The mean over pairs of neighbouring frames."""
-        frames = _similarity.to_directions(features.generated["image"])
+        frames = rows_to_directions(features.generated["image"])
         if len(frames) < 2:
             return Score.missing("one frame: there are no neighbours to compare")
-        pairs = _similarity.cosines_of_directions(frames[:-1], frames[1:])
+        pairs = directions_to_cosines(frames[:-1], frames[1:])
         mean = float(pairs.mean())
         still = mean > STILL
         return Score(

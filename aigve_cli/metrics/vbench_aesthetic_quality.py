@@ -36,9 +36,8 @@ class AestheticQuality(_vbench.Dimension):
         source=_vbench.SOURCE,
         deviations=(
             _vbench.OVERSHOOT,
-            "CLIP computes in float32; VBench's in float16 on a GPU, by which published numbers "
-            "differ in the third digit.",
-            "The predictor is linear: nothing keeps a score within 0..1, though pictures are.",
+            _vbench.FLOAT16,
+            "The predictor is linear: nothing keeps a score within 0..1.",
         ),
         licence="MIT (weights of clip-vit-l-14 and laion-aesthetic)",
     )

@@ -44,8 +44,7 @@ class AppearanceStyle(_vbench.Dimension):
         source=_vbench.SOURCE,
         deviations=(
             _vbench.OF_FRAMES,
-            "CLIP computes in float32; VBench's in float16 on a GPU, by which published numbers "
-            "differ in the third digit.",
+            _vbench.FLOAT16,
         ),
         licence="MIT (weights of clip-vit-b-32)",
     )

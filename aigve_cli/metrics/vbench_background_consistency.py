@@ -33,8 +33,7 @@ class BackgroundConsistency(_vbench.Consistency):
             _vbench.ONE_FRAME_STOPS,
             "The middle of the whole frame is compared: no background is cut out. A frozen video "
             "has the best score, 1.",
-            "CLIP computes in float32; VBench's in float16 on a GPU, by which published numbers "
-            "differ in the third digit.",
+            _vbench.FLOAT16,
         ),
         licence="MIT (weights of clip-vit-b-32)",
     )

@@ -77,6 +77,8 @@ class DynamicDegree(_vbench.Dimension):
             "A video of one compared frame does not move; its flow is that to itself.",
             "A side needs 121 pixels or more: RAFT's pyramid has nothing to compare below.",
             "A moving camera is movement.",
+            "The frame rate is known to two decimals: where it is within a hundredth of 12, 20, 28 "
+            "and so on, another interval may be taken.",
             "RAFT's weights are torchvision's C_T_V1, which are stated to be those of VBench's "
             "raft-things.pth; weights=things takes that file.",
         ),
@@ -103,12 +105,11 @@ class DynamicDegree(_vbench.Dimension):
         facts = features.facts
         assert facts is not None
         motion = np.asarray(features.generated["motion"], np.float64)[:, 0]
-        pairs = features.units.get("motion")
+        # There may be fewer rows: the others were not needed.
+        pairs = features.units["motion"]
         # Of one compared frame, the pair is that frame twice.
         alone = _vbench.is_still(pairs)
-        # There may be fewer rows: the others were not needed.
-        count = len(motion) if pairs is None else len(pairs)
-        needed = pairs_needed(count, fixed=_vbench.is_fixed(options))
+        needed = pairs_needed(len(pairs), fixed=_vbench.is_fixed(options))
         moving = int((motion > threshold(facts)).sum())
         degree = float(moving >= needed and not alone)
         notes = [ONE_COMPARED] if alone else []

@@ -41,6 +41,7 @@ class ImagingQuality(_vbench.Dimension):
             "A video's score is on the scale of the dimension, 0 to 1; VBench's file has 100 times "
             "that for each video.",
             "Nothing keeps MUSIQ's score within 0..100.",
+            "The weights, converted from Google's, may not be used commercially (CC-BY-NC-SA-4.0).",
         ),
         licence="CC-BY-NC-SA-4.0 (converted weights of musiq; none stated for Google's own)",
     )

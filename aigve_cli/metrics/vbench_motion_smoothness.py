@@ -61,7 +61,7 @@ class MotionSmoothness(_vbench.Dimension):
     ) -> Score:
         """(255 - the mean error) / 255."""
         errors = np.asarray(features.generated["error"], np.float64)[:, 0]
-        still = _vbench.is_still(features.units.get("error"))
+        still = _vbench.is_still(features.units["error"])
         return Score(
             values={self.card.name: (255 - float(errors.mean())) / 255},
             curve={"interpolated frame": errors.tolist()},

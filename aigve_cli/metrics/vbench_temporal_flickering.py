@@ -52,7 +52,7 @@ class TemporalFlickering(_vbench.Dimension):
     ) -> Score:
         """(255 - the mean difference) / 255, summed in float32 as VBench does."""
         differences = features.generated["difference"][:, 0]
-        still = _vbench.is_still(features.units.get("difference"))
+        still = _vbench.is_still(features.units["difference"])
         return Score(
             values={self.card.name: (255.0 - differences.mean().item()) / 255.0},
             curve={"pair": differences.tolist()},

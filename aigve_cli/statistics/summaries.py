@@ -25,10 +25,16 @@ def scores_to_mean(scores: Sequence[Score]) -> Score:
         for name, values in numbers.items()
         if len(values) > 1
     }
+    details: dict[str, object] = {}
+    if len({score.weight for score in scores}) > 1:
+        details["sum of weights"] = sum(score.weight for score in scores)
     return Score(
         values={name: mean.value for name, mean in means.items()} | single,
         standard_errors={name: mean.standard_error for name, mean in means.items()},
-        details={"interval95": {name: list(mean.interval) for name, mean in means.items()}},
+        details={
+            **details,
+            "interval95": {name: list(mean.interval) for name, mean in means.items()},
+        },
         notes=(*(("one video: no interval",) if single else ()), *_common_notes(scores)),
     )
 

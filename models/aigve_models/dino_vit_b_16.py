@@ -20,6 +20,8 @@ from torch import Tensor, nn
 PATCH = 16
 GRID = 14
 WIDTH = 768
+MOST_PATCHES = 16 * GRID * GRID
+"""Each attends to all others: what is longer takes minutes a frame, and gigabytes."""
 
 
 class Dino(VisionTransformer):
@@ -44,11 +46,17 @@ class Dino(VisionTransformer):
         Of a side that is not a whole number of patches, the rest is not seen.
 
         Raises:
-            ValueError: Another shape, or a side of less than a patch.
+            ValueError: Another shape, a side of less than a patch, or more than ``MOST_PATCHES``.
         """
         if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < PATCH:
             raise ValueError(
                 f"images are [B, 3, H, W] of at least {PATCH} pixels, not {list(images.shape)}"
+            )
+        rows, columns = images.shape[2] // PATCH, images.shape[3] // PATCH
+        if rows * columns > MOST_PATCHES:
+            raise ValueError(
+                f"images have {MOST_PATCHES} patches at most, 16 times as long as wide; these have "
+                f"{columns} x {rows}"
             )
         patches = self.patch_embed.proj(images).flatten(2).transpose(1, 2)
         first = self.cls_token.expand(len(images), -1, -1)

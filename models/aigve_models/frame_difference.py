@@ -25,7 +25,8 @@ class FrameDifference(nn.Module):
             raise ValueError(f"pairs are [B, 3, 2, H, W], not {list(pairs.shape)}")
         differences = (pairs[:, :, 0] - pairs[:, :, 1]).abs()
         # One byte a channel leaves the device.
-        rows = differences.flip(1).permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
+        # NumPy sums in the order of memory.
+        rows = differences.flip(1).permute(0, 2, 3, 1).to(torch.uint8).contiguous().cpu().numpy()
         means = [row.astype(np.float32).mean() for row in rows]
         return {"mean": torch.tensor(np.array(means))[:, None]}
 

@@ -42,8 +42,8 @@ MIN_SIDE = 121
 FASTEST = 0.05
 """The share of the pixels whose motion is averaged."""
 LARGEST_PRODUCTS = 2 << 30
-"""Bytes of the products of all places of a batch's pairs. Of frames that are larger, from about
-860 x 1540 on, products are computed where they are looked up."""
+"""Bytes of the products of all places of a pair. Of frames that are larger, from about 850 x 1500
+on, products are computed where they are looked up."""
 HIDDEN = 128
 """Channels of the hidden state, of the context and of what is known of the motion, alike."""
 
@@ -141,9 +141,8 @@ class RAFT(nn.Module):
         units = self.update_block.recurrent_block
         gru1, gru2 = Gru(units.convgru1, context), Gru(units.convgru2, context)
         # Not before the encoders, which need memory too.
-        correlations = (
-            Products(*maps) if products_bytes(maps[0]) <= LARGEST_PRODUCTS else Windows(*maps)
-        )
+        large = products_bytes(*maps[0].shape[2:]) > LARGEST_PRODUCTS
+        correlations = Windows(*maps) if large else Products(*maps)
         height, width = (side // STRIDE for side in first.shape[2:])
         start = make_coords_grid(len(first), height, width, device=first.device)
         # The order that the convolutions keep: with one map in another, each would copy its input.
@@ -270,10 +269,9 @@ def frames_to_input(frames: Tensor) -> Tensor:
     return F.pad(2 * (frames / 255) - 1, sides, mode="replicate")
 
 
-def products_bytes(features: Tensor) -> int:
-    """What the products of all places of maps [B, 256, h, w] take, float32, at all sizes."""
-    batch, _, height, width = features.shape
-    return batch * (height * width) ** 2 * 16 // 3
+def products_bytes(height: int, width: int) -> int:
+    """What the products of all places of a pair of maps take, float32, at all sizes."""
+    return (height * width) ** 2 * 16 // 3
 
 
 class Products:

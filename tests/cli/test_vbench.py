@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,27 +18,30 @@ import pytest
 
 from aigve_cli import evaluate
 from aigve_cli.api import Results
-from aigve_cli.main import main
 from aigve_cli.registry import registry
 from aigve_cli.video.decode import VideoReader
-from aigve_cli.weights import network_card
 from tests.cli.finished import Finished
-from tests.conftest import moving_pattern, noisy, process_environment, write_clip
-from tests.networks.vbench_checkpoints import NETWORKS, write_vbench_checkpoint
+from tests.cli.vbench_kit import (
+    AESTHETIC,
+    BACKGROUND,
+    DEGREE,
+    DIMENSIONS,
+    FLICKERING,
+    IMAGING,
+    MAGNITUDE,
+    SMOOTHNESS,
+    SUBJECT,
+    arguments,
+    frames_of,
+    of_videos,
+    process,
+    scorer,
+    write_files,
+)
+from tests.conftest import moving_pattern, noisy
+from tests.networks.vbench_checkpoints import NETWORKS
 from tests.networks.vbench_weights import GOLDENS, golden
 
-DIMENSIONS = (
-    "vbench-aesthetic-quality",
-    "vbench-background-consistency",
-    "vbench-dynamic-degree",
-    "vbench-imaging-quality",
-    "vbench-motion-smoothness",
-    "vbench-subject-consistency",
-    "vbench-temporal-flickering",
-)
-AESTHETIC, BACKGROUND, DEGREE, IMAGING, SMOOTHNESS, SUBJECT, FLICKERING = DIMENSIONS
-MAGNITUDE = "vbench-flow-magnitude"
-COMMAND = [sys.executable, "-c", "from aigve_cli.main import run; run()"]
 # Of scores: other orders of sums; 2e-7 were seen.
 SCORE = 2e-6
 # Of AMT's: its frames are cut to whole numbers, and some fall to the other side.
@@ -50,56 +50,14 @@ CUT = 1e-5
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The checkpoint of each network, all in one folder."""
-    folder = tmp_path_factory.mktemp("vbench")
-    return {name: write_vbench_checkpoint(folder, name) for name in NETWORKS}
-
-
-def custom(files: Mapping[str, Path]) -> dict[str, Path]:
-    """Those whose published digest ours do not have: they are named outright."""
-    return {n: path for n, path in files.items() if network_card(n).entry().sha256 != "unknown"}
-
-
-def arguments(files: Mapping[str, Path]) -> list[str]:
-    """Where the weights are."""
-    folder = files["amt-s"].parent
-    return [f"--weights-dir={folder}", *(f"--model={n}={p}" for n, p in custom(files).items())]
+    """The checkpoint of each network."""
+    return write_files(tmp_path_factory.mktemp("vbench"), NETWORKS)
 
 
 @pytest.fixture
 def score(files: Mapping[str, Path], tmp_path: Path) -> Callable[..., Results]:
     """Score clips, by name, in this process."""
-
-    def score(
-        clips: Mapping[str, Any], metrics: str, *, fps: float = 8.0, **options: Any
-    ) -> Results:
-        folder = tmp_path / f"clips {len(list(tmp_path.iterdir()))}"
-        for name, frames in clips.items():
-            write_clip(folder / f"{name}.mkv", list(frames), fps=fps)
-        return evaluate(
-            folder,
-            metrics=metrics,
-            device="cpu",
-            offline=True,
-            weights_dir=files["amt-s"].parent,
-            models=custom(files),
-            output_dir=folder / "scores",
-            **options,
-        )
-
-    return score
-
-
-def of_videos(results: Results, metric: str, value: str = "") -> dict[str, float]:
-    """A value of each video, by its clip's name."""
-    return {
-        video["sample"].removesuffix(".mkv"): video["scores"][metric]["values"][value or metric]
-        for video in results.document["videos"]
-    }
-
-
-def frames_of(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {key[7:]: value for key, value in arrays.items() if key.startswith("frames_")}
+    return scorer(files, tmp_path)
 
 
 # --- goldens ----------------------------------------------------------------------------------
@@ -189,19 +147,6 @@ def lavie(
     )
 
 
-def process(out: Path, *more: object, env: Mapping[str, str] | None = None) -> Finished:
-    """`aigve compute` as a process of its own, without the network."""
-    done = subprocess.run(
-        [*COMMAND, "compute", "--use-cpu", "--output-dir", str(out), *map(str, more)],
-        env=process_environment({"AIGVE_OFFLINE": "1", **(env or {})}),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return Finished(done.returncode, done.stdout, done.stderr, out)
-
-
 def test_real_clips_have_seven_dimensions_from_one_decode(lavie):
     assert lavie.code == 0, lavie.stderr
     records = {record["value_name"]: record for record in json.loads(lavie.stdout)}
@@ -252,102 +197,6 @@ def test_what_is_worse_scores_lower_and_a_frozen_clip_best(score):
         assert flickering[worse] < flickering["moving"] < 1
     for worse in ("noise", "shuffled"):
         assert subject[worse] < subject["moving"]
-
-
-# --- videos that cannot have every score ------------------------------------------------------
-
-
-def test_one_frame_and_small_pictures_stop_nothing(score):
-    clips = {
-        "one": moving_pattern(3, 1, height=128, width=136),
-        "small": moving_pattern(1, 4, height=48, width=64),
-    }
-    metrics = f"{FLICKERING},{SMOOTHNESS},{DEGREE}"
-    results = score(clips, metrics, options={"vbench": {"mode": "parity"}})
-    assert results.exit_code == 3
-    reasons = {
-        (video["sample"], metric): said["reason"]
-        for video in results.document["videos"]
-        for metric, said in video["scores"].items()
-        if said["reason"]
-    }
-    assert set(reasons) == {
-        ("one.mkv", FLICKERING),
-        ("one.mkv", SMOOTHNESS),
-        ("small.mkv", SMOOTHNESS),
-        ("small.mkv", DEGREE),
-    }
-    assert "too short: 1 frames" in reasons["one.mkv", FLICKERING]
-    assert "raft-large" in reasons["small.mkv", DEGREE]
-
-
-def test_one_frame_stands_still_where_quirks_are_repaired(score):
-    frame = moving_pattern(2, 1, height=128, width=136)
-    results = score({"one": frame}, f"{FLICKERING},{SUBJECT},{DEGREE}", options=FIXED)
-    (video,) = results.document["videos"]
-    values = {name: said["values"][name] for name, said in video["scores"].items()}
-    assert values == {FLICKERING: 1, SUBJECT: 1, DEGREE: 0}
-    assert all(said["notes"] for said in video["scores"].values())
-
-
-FIXED = {"vbench": {"mode": "fixed"}}
-
-
-def test_repaired_arithmetic_is_another_number_under_its_own_key(score):
-    clips = {"a": moving_pattern(4, 3, height=131, width=150)}
-    metrics = f"{BACKGROUND},{SMOOTHNESS},{DEGREE}"
-    parity, fixed = score(clips, metrics), score(clips, metrics, options=FIXED)
-    for name in (BACKGROUND, SMOOTHNESS, MAGNITUDE):
-        assert parity.value(name) != fixed.value(name)
-        assert parity.value(name) == pytest.approx(fixed.value(name), rel=0.05)
-    (record,) = (r for r in fixed.records if r["value_name"] == SMOOTHNESS)
-    assert record["options"]["mode"] == "fixed"
-
-
-# --- weights, and a run that was killed -------------------------------------------------------
-
-
-def test_without_weights_the_rest_is_scored_and_each_says_what_to_do(
-    tmp_path, capfd: pytest.CaptureFixture[str]
-):
-    write_clip(tmp_path / "in" / "a.mkv", moving_pattern(3, 3))
-    code = main(
-        [
-            *("compute", "--input-dir", str(tmp_path / "in"), "--metrics", "vbench"),
-            *("--output-dir", str(tmp_path), "--use-cpu", "--offline", "--format", "json"),
-        ]
-    )
-    stdout, stderr = capfd.readouterr()
-    assert code == 3
-    records = {record["value_name"]: record for record in json.loads(stdout)}
-    assert records[FLICKERING]["value"] is not None
-    for metric in DIMENSIONS[:-1]:
-        assert records[metric]["value"] is None
-        assert f"{metric} has no number: " in stderr
-    assert "https://huggingface.co/lalala125/AMT" in stderr
-
-
-def test_a_killed_run_goes_on_where_it_stopped(files, tmp_path, counting_ffmpeg):
-    for seed in range(4):
-        write_clip(tmp_path / "in" / f"{seed}.mkv", moving_pattern(seed, 5, height=128, width=136))
-    command = (
-        f"--input-dir={tmp_path / 'in'}",
-        f"--metrics={FLICKERING},{IMAGING},{DEGREE},{SMOOTHNESS}",
-        "--decode-workers=1",
-        *arguments(files),
-    )
-    # Four calls to count frames, and then four that decode.
-    killed = process(tmp_path / "out", *command, env={"KILL_AT": "8"})
-    assert killed.code == -signal.SIGKILL
-    lines = (tmp_path / "out" / "journal.jsonl").read_bytes().split(b"\n")[:-1]
-    done = [line for line in lines if json.loads(line)["kind"] == "video"]
-    assert 1 <= len(done) < 4
-    again = process(tmp_path / "out", *command)
-    assert again.code == 0, again.stderr
-    assert counting_ffmpeg.decodes() == 4 - len(done)
-    whole = process(tmp_path / "whole", *command)
-    for ours, theirs in zip(again.document["results"], whole.document["results"], strict=True):
-        assert (ours["value_name"], ours["value"]) == (theirs["value_name"], theirs["value"])
 
 
 def test_every_dimension_is_in_the_group():

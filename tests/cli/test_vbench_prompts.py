@@ -25,7 +25,7 @@ from aigve_cli.main import main
 from aigve_cli.results.vbench import read_values
 from aigve_cli.weights import network_card
 from tests.cli.finished import Finished
-from tests.cli.test_vbench import process
+from tests.cli.vbench_kit import FLICKERING, process
 from tests.conftest import moving_pattern, read_results, write_clip
 from tests.networks.test_umt_large import places
 from tests.networks.vbench_checkpoints import openai_shapes
@@ -266,9 +266,6 @@ def test_a_suite_counts_its_videos_and_names_what_is_missing(
     ]
     assert len(read_values(tmp_path / "out" / "vbench_results.json")) == 10
     assert counting_ffmpeg.decodes() == document["counts"]["decodes"] == 20
-
-
-FLICKERING = "vbench-temporal-flickering"
 
 
 def test_a_suite_as_a_process_without_any_weights(suite, tmp_path):

@@ -157,7 +157,8 @@ def test_single_videos_give_finite_numbers_or_a_reason(name):
         generated, reference = (made_up(metric, seed, 1, rows)[0].features for seed in (1, 2))
         facts = VideoFacts(160, 128, 8.0, rows)
         for theirs in (reference, None):
-            features = SampleFeatures(generated, theirs, facts)
+            units = {name: np.arange(rows)[:, None] for name in generated}
+            features = SampleFeatures(generated, theirs, facts, units)
             score = metric.score(features, Sample("a", None), defaults(metric))
             assert bool(score.reason) != bool(score.values)
 

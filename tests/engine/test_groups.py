@@ -470,6 +470,8 @@ def test_settings_of_a_group_are_not_said_to_be_idle(aigve, tmp_path):
     write_clip(tmp_path / "in" / "a.mkv", moving_pattern(1, 3))
     where = ("compute", "--input-dir", tmp_path / "in", "--metrics", FLICKERING, "--dry-run")
     assert "not used" not in aigve(*where, "--set", "vbench.mode=fixed").stderr
+    for setting in (f"{DEGREE}.magnitude=false", "vbench.magnitude=false"):
+        assert f"are not used: {DEGREE}." in aigve(*where, "--set", setting).stderr
     idle = aigve(*where, "--set", "kid.subsets=5").stderr
     assert "Settings of metrics that are not computed are not used: kid." in idle
 

@@ -24,6 +24,8 @@ def test_means_are_numpys_in_float32(size):
     expected = [np.mean(cv2.absdiff(*pair)) for pair in itertools.pairwise(blue_first)]
     assert found.dtype == torch.float32
     assert found[:, 0].tolist() == [float(mean) for mean in expected]
+    contiguous = build()(pairs.contiguous())["mean"]
+    assert torch.equal(contiguous, found)
     exact = np.abs(frames[1:].astype(int) - frames[:-1]).mean(axis=(1, 2, 3))
     assert found[:, 0].numpy() == pytest.approx(exact, rel=1e-6)
 
