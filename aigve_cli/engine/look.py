@@ -289,7 +289,9 @@ class Looker:
     def _known(self, inspected: Inspected) -> Inspected:
         """With what an earlier look has found: a decoder counts better than a scan of packets."""
         stored = self._journal.videos.get(inspected.content)
-        return replace(inspected, facts=stored.facts) if stored and stored.whole else inspected
+        if not (stored and stored.whole and stored.facts):
+            return inspected
+        return replace(inspected, facts=_with_rate_of(inspected.facts, stored.facts))
 
     def _job(self, path: Path, wanted: Wanted) -> DecodeJob:
         frames = (max(unit) for wish in wanted.wishes.values() for unit in wish.units)
@@ -400,7 +402,8 @@ class Looker:
         decoded = stream.decoded
         self.counts.frames += decoded.frames
         asked = self._job(work.path, wanted).frames
-        facts, whole = decoded.facts, decoded.frames < asked
+        whole = decoded.frames < asked
+        facts = _with_rate_of(inspected.facts, decoded.facts)
         if inspected.facts and not whole:
             # Only the frames that were asked for were decoded: the scan knows the rest.
             facts, whole = replace(facts, frames=inspected.facts.frames), True
@@ -478,6 +481,11 @@ def leaf_units(leaf: Leaf, units: Indices) -> Iterator[tuple[int, ...]]:
     """What a network runs on for these units: the units, or each of their frames."""
     kept = units if leaf.takes_clips else units.reshape(-1, 1)
     return map(tuple, kept.tolist())
+
+
+def _with_rate_of(scanned: VideoFacts | None, facts: VideoFacts) -> VideoFacts:
+    """Facts with the frame rate of a scan, which knows more decimals than a decoder."""
+    return replace(facts, fps=scanned.fps) if scanned else facts
 
 
 def inspect(path: Path, probing: bool, stop: threading.Event) -> Inspected:

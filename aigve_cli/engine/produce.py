@@ -85,7 +85,7 @@ class VideoRows:
                 continue
             key = QueueKey(replace(leaf, texts=()), bool(leaf.texts))
             queue = queues.setdefault(key, Queue(producers, key))
-            self._leaves[leaf] = _LeafRows(leaf, wish, queue)
+            self._leaves[leaf] = _LeafRows(leaf, wish, queue, at_once=not producers.spans_videos)
         self._heads: dict[Request, Mapping[str, Floats]] = {}
 
     def feed(self, chunk: Chunk) -> None:
@@ -203,7 +203,7 @@ class VideoRows:
 class _LeafRows:
     """One network's rows: views of frames wait until a unit is whole, units until a batch is."""
 
-    def __init__(self, leaf: Leaf, wish: Wish, queue: Queue) -> None:
+    def __init__(self, leaf: Leaf, wish: Wish, queue: Queue, *, at_once: bool) -> None:
         self.queue = queue
         self.texts = leaf.texts
         self.problem: AigveError | None = None
@@ -222,6 +222,7 @@ class _LeafRows:
         self._records: dict[str, list[Record]] = {}
         self._filled = 0
         self._enough = wish.enough
+        self._at_once = at_once
         self._cut = False
         """Whether the last units are not looked at, because nobody needs them."""
 
@@ -243,7 +244,11 @@ class _LeafRows:
         self._seen[index] = seen
         while self._pending and max(self._pending[0]) <= index:
             self._add(self._pending.popleft())
-        self.queue.run_full()
+        if self._enough and self._at_once:
+            # What comes next may not be needed, and a batch of its own saves nothing here.
+            self.queue.flush()
+        else:
+            self.queue.run_full()
 
     def _add(self, unit: tuple[int, ...]) -> None:
         import torch

@@ -77,10 +77,10 @@ class DynamicDegree(_vbench.Dimension):
             "A video of one compared frame does not move; its flow is that to itself.",
             "A side needs 121 pixels or more: RAFT's pyramid has nothing to compare below.",
             "A moving camera is movement.",
-            "The frame rate is known to two decimals: where it is within a hundredth of 12, 20, 28 "
-            "and so on, another interval may be taken.",
-            "RAFT's weights are torchvision's C_T_V1, which are stated to be those of VBench's "
-            "raft-things.pth; weights=things takes that file.",
+            "The frame rate of containers that count in milliseconds, such as webm, is known to "
+            "two decimals: near 12, 20, 28 and so on another interval may be taken.",
+            "By default RAFT's weights are torchvision's C_T_V1, which are stated to be those of "
+            "VBench's raft-things.pth; weights=things takes that file.",
         ),
         licence="BSD-3-Clause (weights of raft-large)",
     )
@@ -110,7 +110,7 @@ class DynamicDegree(_vbench.Dimension):
         # Of one compared frame, the pair is that frame twice.
         alone = _vbench.is_still(pairs)
         needed = pairs_needed(len(pairs), fixed=_vbench.is_fixed(options))
-        moving = int((motion > threshold(facts)).sum())
+        moving = 0 if alone else int((motion > threshold(facts)).sum())
         degree = float(moving >= needed and not alone)
         notes = [ONE_COMPARED] if alone else []
         notes += [NO_RATE] if facts.fps <= 0 else []

@@ -21,6 +21,8 @@ from aigve_cli.video.ffmpeg import (
 
 _DISCARDED = 4
 """Flag of a packet before the start that an edit list sets: decoded, never shown."""
+_STATED_TO = 0.00501
+"""Half of the last decimal of a stated frame rate."""
 _TIME_BASE = re.compile(rb"#tb 0: (\d+)/(\d+)")
 
 
@@ -32,6 +34,8 @@ class Packets:
     count: int
     end: float
     """Seconds from the start to the end of the last one."""
+    fps: float
+    """The average frame rate; 0.0 where the container states none."""
 
 
 def probe(path: Path, *, seconds: float = STALL_SECONDS) -> VideoFacts:
@@ -45,7 +49,7 @@ def probe(path: Path, *, seconds: float = STALL_SECONDS) -> VideoFacts:
     width, height = header.width, header.height
     if header.turned:
         width, height = height, width
-    return VideoFacts(width=width, height=height, fps=header.fps, frames=packets.count)
+    return VideoFacts(width=width, height=height, fps=packets.fps, frames=packets.count)
 
 
 def scan_packets(path: Path, *, seconds: float = STALL_SECONDS) -> Packets:
@@ -76,7 +80,18 @@ def scan_packets(path: Path, *, seconds: float = STALL_SECONDS) -> Packets:
         raise VideoError(messages.first_error or "no video packet could be read")
     base = _TIME_BASE.search(listing)
     unit = int(base[1]) / int(base[2]) if base else 0.0
-    return Packets(messages.header, len(shown), max(map(_end, shown)) * unit)
+    shown_for = sum(int(row[3]) for row in shown) * unit
+    fps = _exact_rate(messages.header.fps, len(shown) / shown_for if shown_for > 0 else 0.0)
+    return Packets(messages.header, len(shown), max(map(_end, shown)) * unit, fps)
+
+
+def _exact_rate(stated: float, counted: float) -> float:
+    """The frame rate to more than the two decimals that ffmpeg states.
+
+    What packets count is exact in MP4 and its kin, where it gives what ffmpeg states when rounded;
+    where times are whole milliseconds it does not, and the statement stands.
+    """
+    return counted if abs(counted - stated) <= _STATED_TO else stated
 
 
 def _flags(row: list[bytes]) -> int:

@@ -99,7 +99,7 @@ def test_motion_of_each_pair_is_vbenchs(score, clip, fps):
     assert found["details"]["moving pairs needed"] == arrays[f"count_num_{clip}"]
     assert found["values"][DEGREE] == float(arrays[f"score_{clip}"])
     assert found["values"][MAGNITUDE] == pytest.approx(arrays[f"pair_scores_{clip}"].mean())
-    early = score({clip: arrays[f"frames_{clip}"]}, DEGREE, fps=fps, options=EARLY, batch_size=1)
+    early = score({clip: arrays[f"frames_{clip}"]}, DEGREE, fps=fps, options=EARLY)
     assert of_videos(early, DEGREE) == of_videos(results, DEGREE)
     needed = int(arrays[f"count_num_{clip}"])
     assert early.document["counts"]["looked"]["raft-large"] == needed

@@ -265,14 +265,14 @@ def wishes_of(*requests: Request) -> dict[Leaf, Wish]:
     return wishes
 
 
-def looked_at(*requests: Request, batch_size: int = 1) -> tuple[Counting, list[int]]:
+def looked_at(*requests: Request, batch_size: int | None = 1) -> tuple[Counting, list[int]]:
     """The network, and how many rows each request has."""
     frames, network = moving_pattern(8, 4 * LENGTH), Counting()
     rows = VideoRows(producers_of(network, batch_size), wishes_of(*requests))
     for index, frame in enumerate(frames):
         rows.feed(Chunk(({index: frame},), 1))
     rows.finish()
-    assert rows.complete or batch_size > 1
+    assert rows.complete or batch_size == 2
     units = units_of(requests[0], frames)
     return network, [len(rows.gather(request, lambda _: units)) for request in requests]
 
@@ -284,6 +284,12 @@ ALL = request_of(clips_per_video=0)
 def test_no_clip_is_looked_at_after_enough(clips):
     network, (rows,) = looked_at(replace(ALL, enough=After(clips)))
     assert (rows, len(network.shapes)) == (clips, clips)
+
+
+def test_a_batch_does_not_wait_for_what_may_not_be_needed():
+    """On a processor, where a batch of one takes no longer for each."""
+    network, (rows,) = looked_at(replace(ALL, enough=After(1)), batch_size=None)
+    assert (rows, [shape[0] for shape in network.shapes]) == (1, [1])
 
 
 def test_what_is_never_enough_is_looked_at_whole():

@@ -1,9 +1,14 @@
 """The packet scan counts what the decoder gives."""
 
+import subprocess
+from dataclasses import replace
+
+import cv2
 import pytest
 
 from aigve_cli.errors import VideoError
 from aigve_cli.video.encode import file_to_copy
+from aigve_cli.video.ffmpeg import ffmpeg_binary
 from aigve_cli.video.probe import probe, scan_packets
 
 
@@ -28,7 +33,10 @@ def test_constant_rate(make_video, read, name, codec):
 def test_variable_rate(make_video, read, tmp_path, name):
     path = tmp_path / name
     file_to_copy(make_video("even.mp4"), path, filters="select='not(mod(n,3))+gt(n,14)'")
-    assert probe(path) == read(path)[1].facts
+    decoded = read(path)[1].facts
+    # A decoder only knows what ffmpeg states, to two decimals.
+    assert replace(probe(path), fps=decoded.fps) == decoded
+    assert probe(path).fps == pytest.approx(decoded.fps, abs=0.006)
     assert probe(path).frames == 10
 
 
@@ -59,7 +67,10 @@ def test_the_end_is_the_last_picture_s_and_not_the_sound_s(make_video, run_ffmpe
 
 def test_real_clips(media, read):
     for path in sorted((media / "cogvideox_3frame").glob("*.mp4"))[:3]:
-        assert probe(path) == read(path)[1].facts
+        decoded = read(path)[1].facts
+    # A decoder only knows what ffmpeg states, to two decimals.
+    assert replace(probe(path), fps=decoded.fps) == decoded
+    assert probe(path).fps == pytest.approx(decoded.fps, abs=0.006)
 
 
 def test_bad_files(run_ffmpeg, tmp_path):
@@ -77,3 +88,19 @@ def test_bad_files(run_ffmpeg, tmp_path):
         "empty": "unreadable",
         "absent": "missing",
     }
+
+
+@pytest.mark.parametrize(
+    ("rate", "fps"),
+    [("60000/1001", 60000 / 1001), ("11.997", 11.997), ("20.004", 20.004), ("24", 24.0)],
+)
+def test_the_frame_rate_is_exact_where_the_container_is(tmp_path, rate, fps):
+    """ffmpeg states two decimals, and OpenCV reads what is in the file."""
+    path = tmp_path / "a.mp4"
+    picture = ["-f", "lavfi", "-i", f"testsrc2=s=64x48:r={rate}", "-frames:v", "30"]
+    encoder = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-video_track_timescale", "1000000"]
+    subprocess.run([ffmpeg_binary(), "-v", "error", *picture, *encoder, str(path)], check=True)
+    assert probe(path).fps == pytest.approx(fps, rel=2e-6)
+    capture = cv2.VideoCapture(str(path))
+    assert probe(path).fps == pytest.approx(capture.get(cv2.CAP_PROP_FPS), rel=1e-9)
+    capture.release()
