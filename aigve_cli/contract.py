@@ -385,7 +385,7 @@ class Metric:
     def left_out(self, sample: Sample, options: Mapping[str, OptionValue]) -> str | None:
         """Why a sample is none of the videos that this metric is about; None if it is.
 
-        It is then not looked at, and that it has no score is no failure.
+        No network of the metric then looks at it, and that it has no score is no failure.
         """
         return None
 

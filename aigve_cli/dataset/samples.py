@@ -167,13 +167,16 @@ def _of_suite(dataset: Dataset, path: Path) -> Dataset:
     """The videos that VBench's suite asks for, and notes on those that are missing."""
     suite = read_suite(path)
     inside, outside = samples_to_suite(dataset.samples, suite)
-    if not inside:
+    if not any(sample.generated for sample in inside):
         raise UsageError(
             f"None of the {_count(len(dataset.generated), 'video')} is of the suite in '{path}'.",
             hint="Its videos are called PROMPT-0.mp4 to PROMPT-4.mp4, by the prompts of that file.",
         )
-    why = "not of VBench's suite: neither PROMPT-0 to PROMPT-4 of its prompts"
-    left_out = tuple(LeftOut(s.generated, why) for s in outside if s.generated is not None)
+    left_out = tuple(
+        LeftOut(sample.generated, outside[sample.name])
+        for sample in dataset.samples
+        if sample.generated is not None and sample.name in outside
+    )
     missing = missing_videos(inside, suite)
     return replace(
         dataset,

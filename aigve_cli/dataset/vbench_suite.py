@@ -16,13 +16,15 @@ from aigve_cli.contract import Sample
 from aigve_cli.dataset.pairing import without_extension
 from aigve_cli.dataset.textfiles import read_text, text_to_json
 from aigve_cli.errors import UsageError
+from aigve_cli.results.vbench import DIMENSIONS
 
 SAMPLES = 5
 """Videos of each prompt."""
 DIMENSIONS_KEY = "vbench_dimensions"
 """In a sample's ``extra``: the dimensions that it counts for."""
-_INDEX = re.compile(r"-([0-9]+)\Z")
+_INDEX = re.compile(r"-(0|[1-9][0-9]*)\Z")
 _SHOWN = 3
+NOT_ASKED_FOR = "not one of VBench's suite: PROMPT-0 to PROMPT-4 of each of its prompts"
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,12 @@ def read_suite(path: Path) -> dict[str, SuitePrompt]:
                 f"VBench info file '{path}': entry {number} has no 'prompt_en' with a list of "
                 "'dimension', or its 'auxiliary_info' is no object."
             )
+        if unknown := [name for name in prompt.dimensions if name not in DIMENSIONS]:
+            raise UsageError(
+                f"VBench info file '{path}': entry {number} is for '{unknown[0]}', which VBench "
+                "does not have.",
+                hint=f"Its dimensions: {', '.join(DIMENSIONS)}.",
+            )
         if earlier := suite.get(prompt.text):
             both = dict.fromkeys((*earlier.dimensions, *prompt.dimensions))
             prompt = replace(
@@ -82,7 +90,7 @@ def _entry_to_prompt(entry: Any) -> SuitePrompt | None:
     if not isinstance(entry, dict):
         return None
     text, dimensions = entry.get("prompt_en"), entry.get("dimension")
-    told = entry.get("auxiliary_info", {})
+    told = entry.get("auxiliary_info") or {}
     if not isinstance(text, str) or not isinstance(dimensions, list) or not isinstance(told, dict):
         return None
     if not all(isinstance(name, str) for name in dimensions):
@@ -100,17 +108,29 @@ def _unwrapped(info: Any) -> Any:
 
 def samples_to_suite(
     samples: Sequence[Sample], suite: Mapping[str, SuitePrompt]
-) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """The samples that the suite asks for, with prompt and dimensions, and the others."""
-    inside, outside = [], []
+) -> tuple[tuple[Sample, ...], dict[str, str]]:
+    """The samples that the suite asks for, with prompt and dimensions, and why others are not.
+
+    References without a pair belong to no prompt, and stay as they are.
+    """
+    inside: list[Sample] = []
+    outside: dict[str, str] = {}
+    taken: dict[tuple[str, int | None], str] = {}
     for sample in samples:
+        if sample.generated is None:
+            inside.append(sample)
+            continue
         found = _prompt_of(sample.name, suite)
-        if sample.generated is None or found is None:
-            outside.append(sample)
+        if found is None:
+            outside[sample.name] = NOT_ASKED_FOR
+            continue
+        other = taken.setdefault(split_name(sample.name), sample.name)
+        if other != sample.name:
+            outside[sample.name] = f"the same video of VBench's suite as '{other}'"
             continue
         extra = {**sample.extra, **found.extra, DIMENSIONS_KEY: list(found.dimensions)}
         inside.append(replace(sample, prompt=found.text, extra=extra))
-    return tuple(inside), tuple(outside)
+    return tuple(inside), outside
 
 
 def _prompt_of(name: str, suite: Mapping[str, SuitePrompt]) -> SuitePrompt | None:

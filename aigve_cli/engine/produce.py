@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from aigve_cli.contract import Frames, Request, Text, View
 from aigve_cli.engine.plan import Leaf, is_head, request_leaf, request_producer
-from aigve_cli.engine.producers import Outputs, Producers, Queue, QueueKey, frame_to_input
+from aigve_cli.engine.producers import (
+    Outputs,
+    Producers,
+    Queue,
+    QueueKey,
+    frame_to_pixels,
+    pixels_to_input,
+)
 from aigve_cli.errors import AigveError
 from aigve_cli.judges.show import Shown, shown_to_parts
 from aigve_cli.lazy import np
@@ -101,11 +108,14 @@ class VideoRows:
     def _take(self, index: int, picture: NDArray[Any], leaves: Sequence[_LeafRows]) -> None:
         # What several networks see alike is made once.
         seen: dict[View, torch.Tensor | AigveError] = {}
+        pixels: torch.Tensor | None = None
         for rows in leaves:
             steps = rows.device_steps
             if steps not in seen:
+                if pixels is None:
+                    pixels = frame_to_pixels(self._producers, picture)
                 try:
-                    seen[steps] = frame_to_input(self._producers, picture, steps)
+                    seen[steps] = pixels_to_input(self._producers, pixels, steps)
                 except ValueError as error:
                     # A picture that a step cannot be done on: other networks see it otherwise.
                     seen[steps] = AigveError(str(error))
@@ -255,8 +265,13 @@ class _LeafRows:
 
         self._position[unit] = len(self._position)
         frames = [self._seen[index] for index in unit]
-        # [C, h, w], or [C, L, h, w] for a clip; one for each tile of a frame.
-        clips = torch.stack(frames, dim=2) if self._leaf.takes_clips else frames[0]
+        # [C, h, w], or [C, L, h, w] for a clip; one for each tile of a frame. In memory channels
+        # are last, as they are in frames: stacked otherwise, each clip would be turned twice.
+        if self._leaf.takes_clips:
+            rows = torch.stack([frame.movedim(1, 3) for frame in frames], dim=1)
+            clips = rows.movedim(4, 1)
+        else:
+            clips = frames[0]
         self._tiles = len(clips)
         for clip in clips:
             self.queue.add(clip, self)

@@ -199,29 +199,33 @@ class Queue:
             owner.receive({name: values[row] for name, values in outputs.items()})
 
 
-def frame_to_input(producers: Producers, frame: NDArray[Any], steps: View) -> torch.Tensor:
-    """[H, W, C] on 0..255 → float32 [tiles, C, h, w] on the device; mostly one tile."""
+def frame_to_pixels(producers: Producers, frame: NDArray[Any]) -> torch.Tensor:
+    """[H, W, C] on 0..255 → the same as float32 on the device."""
+    import torch
+
+    with torch.inference_mode(), _reporting_memory("a frame of this size", producers.smaller):
+        return torch.from_numpy(frame).to(producers.device).to(torch.float32)
+
+
+def pixels_to_input(producers: Producers, pixels: torch.Tensor, steps: View) -> torch.Tensor:
+    """float32 [H, W, C] on 0..255 → float32 [tiles, C, h, w]; mostly one tile."""
     import torch
 
     # At once, not in a batch: frames at native size would wait in memory, and a batch would count
     # their pixels rather than those that the network sees.
     with torch.inference_mode(), _reporting_memory("a frame of this size", producers.smaller):
-        pixels = torch.from_numpy(frame).to(producers.device)
         return frames_to_view(pixels[None], steps)
 
 
 def _run_network(
     producers: Producers, producer: Producer, units: list[torch.Tensor], texts: tuple[str, ...]
 ) -> Outputs:
-    import torch
 
     network = producers.networks[producer]
 
     def forward() -> Outputs:
         with _arithmetic(producers, producer):
-            batch = torch.stack(units)
-            layout = torch.channels_last if batch.ndim == 4 else torch.channels_last_3d
-            batch = batch.contiguous(memory_format=layout)
+            batch = _to_batch(units)
             outputs: Outputs = network.with_text(batch, texts) if texts else network(batch)
             return outputs
 
@@ -232,6 +236,19 @@ def _run_network(
     rows = _outputs(forward, what, smaller)
     _check_finite(rows, network)
     return rows
+
+
+def _to_batch(units: list[torch.Tensor]) -> torch.Tensor:
+    """Units [C, …] to [B, C, …], in memory with the channels last, as convolutions like it."""
+    import torch
+
+    if len(units) == 1:
+        batch = units[0][None]
+    else:
+        # Stacked as they lie in memory; turned round, each would be copied pixel by pixel.
+        batch = torch.stack([unit.movedim(0, -1) for unit in units]).movedim(-1, 1)
+    layout = torch.channels_last if batch.ndim == 4 else torch.channels_last_3d
+    return batch.contiguous(memory_format=layout)
 
 
 def _outputs(compute: Callable[[], Outputs], what: str, smaller: str) -> Outputs:

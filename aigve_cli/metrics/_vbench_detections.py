@@ -18,7 +18,6 @@ An object needs what its dimension reads: its ``label``, with ``box`` for spatia
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -26,10 +25,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from aigve_cli.contract import Extent, Option, OptionValue, Request, Sample, SampleFeatures, Score
+from aigve_cli.dataset.textfiles import read_text, text_to_json
 from aigve_cli.errors import UsageError
 from aigve_cli.metrics import _vbench
 
 Frame = Mapping[str, Any]
+KIND = "File of detections"
+FRAMES = 16
+"""Of each video, as VBench takes them."""
+LARGEST_SIDE = 1e6
+"""Pixels: what is not finite is none either."""
 KEY = "vbench_detections"
 """In a sample's ``extra``: the frames of the file."""
 COLOURS = (
@@ -51,6 +56,10 @@ class Detected(_vbench.Dimension):
     """Where a sample's annotations say what it should show."""
     reads: ClassVar[tuple[str, ...]] = ("label",)
     """What the dimension reads of each object."""
+    reads_of_frame: ClassVar[str] = "objects"
+    """What it reads of each frame: that nothing was found is said, not left out."""
+    wanted_words: ClassVar[str] = "text"
+    """What the annotations must be, for people."""
 
     def requests(self, options: Mapping[str, OptionValue], extent: Extent) -> Mapping[str, Request]:
         """Nothing of the videos themselves; the file is read and checked."""
@@ -87,13 +96,25 @@ class Detected(_vbench.Dimension):
         wanted = sample.extra.get(self.field)
         if not wanted:
             return Score.missing(f"no '{self.field}' among its annotations")
+        if not self.understands(wanted):
+            return Score.missing(f"'{self.field}' of its annotations is no {self.wanted_words}")
         if problem := self.problem(frames):
             return Score.missing(f"'{options['detections']}': {problem}")
-        return self.frames_to_score(frames, wanted, sample)
+        score = self.frames_to_score(frames, wanted, sample)
+        if score.values and len(frames) != FRAMES:
+            note = f"{len(frames)} frames in the file; VBench looks at {FRAMES}"
+            score = replace(score, notes=(*score.notes, note))
+        return score
+
+    def understands(self, wanted: Any) -> bool:
+        """Whether the annotations are what the dimension needs."""
+        return isinstance(wanted, str)
 
     def problem(self, frames: Sequence[Frame]) -> str | None:
         """What the dimension reads and an object does not have, or None."""
         for number, frame in enumerate(frames):
+            if self.reads_of_frame not in frame:
+                return f"frame {number} of this video has no '{self.reads_of_frame}'"
             for found in frame.get("objects", ()):
                 for name in self.reads:
                     if name not in found:
@@ -124,22 +145,22 @@ def labels(frame: Frame) -> set[str]:
 
 
 @lru_cache(maxsize=8)
-def _read(path: str, changed: int) -> Mapping[str, Sequence[Frame]]:
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"The detections in '{path}' cannot be read: {error}.") from error
-    except json.JSONDecodeError as error:
-        raise UsageError(f"'{path}' is not JSON: {error}.") from error
+def _read(path: Path, changed: int) -> Mapping[str, Sequence[Frame]]:
+    content = text_to_json(read_text(path, KIND), path, KIND)
     videos = content.get("videos") if isinstance(content, dict) else None
     if not isinstance(videos, dict):
         raise UsageError(f"'{path}' holds no detections: an object with 'videos' is expected.")
     for name, video in videos.items():
         frames = video.get("frames") if isinstance(video, dict) else None
-        if not isinstance(frames, list) or not all(map(_is_frame, frames)):
-            raise UsageError(
-                f"'{path}': '{name}' has no list of 'frames' with 'objects' or a 'caption'."
-            )
+        if not isinstance(frames, list):
+            raise UsageError(f"'{path}': '{name}' has no list of 'frames'.")
+        for number, frame in enumerate(frames):
+            if not _is_frame(frame):
+                raise UsageError(
+                    f"'{path}': frame {number} of '{name}' is no object with 'objects', a list, "
+                    "or 'caption', a text; an object's 'label' and 'caption' are texts, its 'box' "
+                    "is four numbers."
+                )
     return {name: video["frames"] for name, video in videos.items()}
 
 
@@ -157,9 +178,13 @@ def _is_object(found: Any) -> bool:
     numbers = isinstance(box, list | tuple) and len(box) == 4
     return (
         numbers
-        and all(isinstance(side, int | float) for side in box)
+        and all(map(_is_coordinate, box))
         and all(isinstance(found.get(name, ""), str) for name in ("label", "caption"))
     )
+
+
+def _is_coordinate(side: Any) -> bool:
+    return isinstance(side, int | float) and not isinstance(side, bool) and abs(side) < LARGEST_SIDE
 
 
 def read_detections(path: str) -> Mapping[str, Sequence[Frame]]:
@@ -171,4 +196,4 @@ def read_detections(path: str) -> Mapping[str, Sequence[Frame]]:
     file = Path(path).expanduser().absolute()
     if not file.is_file():
         raise UsageError(f"There is no file of detections '{path}'.")
-    return _read(str(file), file.stat().st_mtime_ns)
+    return _read(file, file.stat().st_mtime_ns)

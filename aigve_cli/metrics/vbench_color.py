@@ -13,10 +13,11 @@ class Color(_detections.Detected):
     """A score a video, the share of its frames; those are the curve."""
 
     field = "color"
+    wanted_words = f"color of {', '.join(_detections.COLOURS)}"
     reads = ("label", "caption")
     card = Card(
         name="vbench-color",
-        title="VBench color: of frames with the object in some color, the share with its own",
+        title="VBench color: of frames with the object in a color, those in its own, from a file",
         category="multi_faceted",
         group=_vbench.GROUP,
         values=(Value("vbench-color", "higher", (0.0, 1.0)),),
@@ -31,6 +32,10 @@ class Color(_detections.Detected):
         ),
         licence="no weights",
     )
+
+    def understands(self, wanted: Any) -> bool:
+        """A color that counts as one."""
+        return wanted in _detections.COLOURS
 
     def frames_to_score(
         self, frames: Sequence[_detections.Frame], wanted: Any, sample: Sample

@@ -51,12 +51,20 @@ class HumanAction(_vbench.Dimension):
         deviations=(
             "The action is read from the prompt, 'A person is ACTION'; VBench reads it from the "
             "file's name, which is the prompt in its suite.",
-            "An action that is none of Kinetics' 400 is a reason; VBench counts it as not shown.",
+            "A prompt that names none of Kinetics' 400 actions is left out; VBench counts it as "
+            "not shown.",
             "UMT's published weights were not at hand: the network is proven on a tiny one of its "
             "layout.",
         ),
         licence="MIT (weights of umt-large)",
     )
+
+    def left_out(self, sample: Sample, options: Mapping[str, OptionValue]) -> str | None:
+        """Also those whose prompt names no action."""
+        if why := super().left_out(sample, options):
+            return why
+        known = sample.prompt is None or prompt_to_action(sample.prompt) in action_names()
+        return None if known else "its prompt names none of the actions of Kinetics-400"
 
     def requests(self, options: Mapping[str, OptionValue], extent: Extent) -> Mapping[str, Request]:
         """The middles of 16 parts together."""
@@ -67,12 +75,7 @@ class HumanAction(_vbench.Dimension):
         self, features: SampleFeatures, sample: Sample, options: Mapping[str, OptionValue]
     ) -> Score:
         """Whether the action is among the likeliest ones, and sure enough."""
-        from aigve_models._kinetics400 import ACTIONS
-
-        action = prompt_to_action(sample.prompt or "")
-        names = [name.lower() for name in ACTIONS]
-        if action not in names:
-            return Score.missing(f"'{action}' in its prompt is none of the actions of Kinetics-400")
+        action, names = prompt_to_action(sample.prompt or ""), action_names()
         logits = np.asarray(features.generated["logits"], np.float64)[0]
         # Rounded as VBench does before it compares.
         sureness = np.round(1 / (1 + np.exp(-logits)), 4)
@@ -82,6 +85,13 @@ class HumanAction(_vbench.Dimension):
         return Score(
             values={self.card.name: float(shown)}, details={"action": action, "seen": seen}
         )
+
+
+def action_names() -> list[str]:
+    """The 400 actions in the order of UMT's outputs, in lower case."""
+    from aigve_models._kinetics400 import ACTIONS
+
+    return [name.lower() for name in ACTIONS]
 
 
 def prompt_to_action(prompt: str) -> str:

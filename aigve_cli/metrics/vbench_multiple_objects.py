@@ -13,9 +13,10 @@ class MultipleObjects(_detections.Detected):
     """A score a video, the share of its frames; those are the curve."""
 
     field = "multiple_objects"
+    wanted_words = "'A and B'"
     card = Card(
         name="vbench-multiple-objects",
-        title="VBench multiple objects: share of frames in which a detector found both objects",
+        title="VBench multiple objects: share of frames with both objects, by detections of a file",
         category="multi_faceted",
         group=_vbench.GROUP,
         values=(Value("vbench-multiple-objects", "higher", (0.0, 1.0)),),
@@ -27,9 +28,13 @@ class MultipleObjects(_detections.Detected):
         licence="no weights",
     )
 
+    def understands(self, wanted: Any) -> bool:
+        """Two labels with an and between."""
+        return isinstance(wanted, str) and len(wanted.split(" and ")) == 2
+
     def frames_to_score(
         self, frames: Sequence[_detections.Frame], wanted: Any, sample: Sample
     ) -> Score:
         """The share of frames with objects of both labels, as in bird and cat."""
-        both = {label.strip() for label in str(wanted).split(" and ")}
+        both = {label.strip() for label in wanted.split(" and ")}
         return self.share([both <= _detections.labels(frame) for frame in frames])

@@ -15,7 +15,7 @@ class ObjectClass(_detections.Detected):
     field = "object_class"
     card = Card(
         name="vbench-object-class",
-        title="VBench object class: share of frames in which a detector found the object",
+        title="VBench object class: share of frames with the object, by detections of a file",
         category="multi_faceted",
         group=_vbench.GROUP,
         values=(Value("vbench-object-class", "higher", (0.0, 1.0)),),

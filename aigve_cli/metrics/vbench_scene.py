@@ -14,9 +14,10 @@ class Scene(_detections.Detected):
 
     field = "scene"
     reads = ()
+    reads_of_frame = "caption"
     card = Card(
         name="vbench-scene",
-        title="VBench scene: share of frames whose caption names the scene",
+        title="VBench scene: share of frames whose caption, of a file, names the scene",
         category="multi_faceted",
         group=_vbench.GROUP,
         values=(Value("vbench-scene", "higher", (0.0, 1.0)),),
@@ -32,6 +33,6 @@ class Scene(_detections.Detected):
         self, frames: Sequence[_detections.Frame], wanted: Any, sample: Sample
     ) -> Score:
         """The share of frames whose caption has the scene's words, as words or parts of words."""
-        words = str(wanted).split(" ")
-        captions = [frame.get("caption", "") for frame in frames]
+        words = wanted.split(" ")
+        captions = [frame["caption"] for frame in frames]
         return self.share([all(word in caption for word in words) for caption in captions])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aigve_cli.contract import Card, Sample, Score, Value
@@ -17,10 +17,14 @@ class SpatialRelationship(_detections.Detected):
     """A score a video, the share of its frames; those are the curve."""
 
     field = "spatial_relationship"
+    wanted_words = (
+        "object with object_a, object_b and relationship: on the left of, on the right of, on the "
+        "top of, on the bottom of"
+    )
     reads = ("label", "box")
     card = Card(
         name="vbench-spatial-relationship",
-        title="VBench spatial relationship: are two objects beside or above one another?",
+        title="VBench spatial relationship: two objects beside or above one another, from a file",
         category="multi_faceted",
         group=_vbench.GROUP,
         values=(Value("vbench-spatial-relationship", "higher", (0.0, 1.0)),),
@@ -35,6 +39,12 @@ class SpatialRelationship(_detections.Detected):
         ),
         licence="no weights",
     )
+
+    def understands(self, wanted: Any) -> bool:
+        """Two labels and a relation that is known."""
+        names = ("object_a", "object_b", "relationship")
+        texts = isinstance(wanted, Mapping) and all(isinstance(wanted.get(n), str) for n in names)
+        return texts and _axis(wanted["relationship"]) is not None
 
     def frames_to_score(
         self, frames: Sequence[_detections.Frame], wanted: Any, sample: Sample
@@ -58,12 +68,9 @@ def boxes_to_score(relation: str, first: Sequence[float], second: Sequence[float
     """
     across = (second[0] + second[2] - first[0] - first[2]) / 2
     down = (second[1] + second[3] - first[1] - first[3]) / 2
-    if relation in ("on the right of", "on the left of"):
-        along, other = abs(across), abs(down)
-    elif relation in ("on the bottom of", "on the top of"):
-        along, other = abs(down), abs(across)
-    else:
-        return 0.0
+    along, other = abs(across), abs(down)
+    if _axis(relation) == "y":
+        along, other = other, along
     if along <= other:
         return 0.0
     width = max(0.0, min(first[2], second[2]) - max(first[0], second[0]))
@@ -72,3 +79,12 @@ def boxes_to_score(relation: str, first: Sequence[float], second: Sequence[float
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
     overlap = common / (sum(areas) - common) if common else 0.0
     return 1.0 if overlap < LEAST_OVERLAP else LEAST_OVERLAP / overlap
+
+
+def _axis(relation: str) -> str | None:
+    """The axis of a relation, which may be a part of VBench's words, such as left of."""
+    if relation and (relation in "on the right of" or relation in "on the left of"):
+        return "x"
+    if relation and (relation in "on the bottom of" or relation in "on the top of"):
+        return "y"
+    return None

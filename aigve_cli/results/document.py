@@ -78,8 +78,12 @@ def write_document(plan: Plan, document: Mapping[str, Any], folder: Path) -> Non
     for planned in plan.computed if document["dataset"]["generated"] else ():
         own = [r for r in document["results"] if r["metric"] == planned.name]
         files.write_historical(folder, planned, own, document["videos"])
-    if (table := vbench.document_to_vbench(document)) and plan.dataset.suite is not None:
+    table = vbench.document_to_vbench(document) if plan.dataset.suite is not None else {}
+    if table and not vbench.changed_arithmetic(document):
         files.write_result(folder / vbench.RESULTS, table)
+    else:
+        # That of an earlier run would stand for this one.
+        (folder / vbench.RESULTS).unlink(missing_ok=True)
     files.write_result(folder / files.RESULTS, document)
 
 

@@ -8,7 +8,6 @@ here there is then no score.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,8 @@ from aigve_cli.results.files import write_result
 PREFIX = "vbench-"
 RESULTS = "vbench_results.json"
 """The file in VBench's own layout."""
+LARGEST = 2.0
+"""No dimension is further from 0: what is may be a percentage."""
 QUALITY_SHARE, SEMANTIC_SHARE = 4, 1
 """Of the two scores in the total."""
 
@@ -117,7 +118,20 @@ def document_to_lines(document: Mapping[str, Any], *, whole: bool) -> list[str]:
     values = document_to_values(document)
     if not (whole and values):
         return []
-    return totals_to_lines(values_to_totals(values))
+    changed = changed_arithmetic(document)
+    more = [f"These are not VBench's own numbers: {', '.join(changed)}."] if changed else []
+    return totals_to_lines(values_to_totals(values)) + more
+
+
+def changed_arithmetic(document: Mapping[str, Any]) -> list[str]:
+    """The settings by which dimensions are not VBench's own."""
+    found = set()
+    for record in document["results"]:
+        if str(record["value_name"]).startswith(PREFIX):
+            options = record.get("options") or {}
+            found |= {f"mode={options['mode']}"} if options.get("mode") == "fixed" else set()
+            found |= {f"style={options['style']}"} if options.get("style") else set()
+    return sorted(found)
 
 
 def totals_to_lines(totals: Totals) -> list[str]:
@@ -180,7 +194,16 @@ def _read_json(path: Path) -> Any:
 
 
 def _is_ours(content: Any) -> bool:
-    return isinstance(content, dict) and {"schema_version", "results", "videos"} <= content.keys()
+    """Whether it is a ``results.json``, as far as it is read here."""
+    if not isinstance(content, dict) or "schema_version" not in content:
+        return False
+    records, videos = content.get("results"), content.get("videos")
+    return (
+        isinstance(records, list)
+        and isinstance(videos, list)
+        and all(isinstance(r, dict) and {"value_name", "value"} <= r.keys() for r in records)
+        and all(isinstance(v, dict) and isinstance(v.get("scores"), dict) for v in videos)
+    )
 
 
 def write_vbench(files: Sequence[Path], target: Path) -> None:
@@ -189,6 +212,8 @@ def write_vbench(files: Sequence[Path], target: Path) -> None:
     Raises:
         UsageError: Several files are named, or one of another kind.
     """
+    if any(path.resolve() == target.resolve() for path in files):
+        raise UsageError(f"--out-json '{target}' is the file that is read: name another.")
     content = _read_json(files[0])
     if len(files) != 1 or not _is_ours(content):
         raise UsageError(
@@ -202,18 +227,21 @@ def _vbench_to_values(content: Any, path: Path) -> dict[str, float]:
         raise UsageError(
             f"'{path}' is no file of results: an object with VBench's dimensions is expected."
         )
-    values = {}
+    values: dict[str, float] = {}
     for key, entry in content.items():
         name = key.strip().lower().replace(" ", "_")
         if name not in DIMENSIONS:
             continue
         score = entry[0] if isinstance(entry, list) and entry else entry
-        if (
-            isinstance(score, bool)
-            or not isinstance(score, int | float)
-            or not math.isfinite(score)
-        ):
+        if isinstance(score, bool) or not isinstance(score, int | float):
             raise UsageError(f"'{path}': '{key}' has no number as its score.")
+        if not abs(score) <= LARGEST:
+            raise UsageError(
+                f"'{path}': '{key}' is {str(score)[:12]}, where VBench's dimensions are about 0 "
+                "to 1."
+            )
+        if values.get(name, float(score)) != score:
+            raise UsageError(f"'{path}' has two scores of {name}.")
         values[name] = float(score)
     return values
 

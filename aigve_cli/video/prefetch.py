@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 CHUNK_FRAMES = 16
 QUEUED_CHUNKS = 2
-QUEUED_BYTES = 384 << 20
+QUEUED_BYTES = 128 << 20
 """Of all decoders together: queued chunks, the one being filled and the one being read."""
 
 

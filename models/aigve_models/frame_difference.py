@@ -23,10 +23,9 @@ class FrameDifference(nn.Module):
         """
         if pairs.ndim != 5 or pairs.shape[1:3] != (3, 2):
             raise ValueError(f"pairs are [B, 3, 2, H, W], not {list(pairs.shape)}")
-        differences = (pairs[:, :, 0] - pairs[:, :, 1]).abs()
-        # One byte a channel leaves the device.
-        # NumPy sums in the order of memory.
-        rows = differences.flip(1).permute(0, 2, 3, 1).to(torch.uint8).contiguous().cpu().numpy()
+        differences = (pairs[:, :, 0] - pairs[:, :, 1]).abs_().to(torch.uint8)
+        # One byte a channel leaves the device; NumPy sums in the order of memory.
+        rows = differences.permute(0, 2, 3, 1).flip(3).contiguous().cpu().numpy()
         means = [row.astype(np.float32).mean() for row in rows]
         return {"mean": torch.tensor(np.array(means))[:, None]}
 

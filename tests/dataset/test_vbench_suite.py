@@ -76,7 +76,7 @@ def test_videos_are_found_by_their_names(info, tmp_path):
     assert robot.extra["scene"] == "alley"
     out = {item.path.name: item.reason for item in dataset.left_out}
     assert set(out) == {"a dog-5.mp4", "a dog.mp4", "A dog-1.mp4", "another-0.mp4"}
-    assert all("not of VBench's suite" in reason for reason in out.values())
+    assert all("not one of VBench's suite" in reason for reason in out.values())
 
 
 def test_what_is_missing_is_named_by_dimension(info, tmp_path):
@@ -157,4 +157,27 @@ def test_references_stay(info, tmp_path):
     references = videos(tmp_path / "real", "a dog-0.mp4")
     (sample,) = load_dataset(input_dir=folder, reference_dir=references, vbench_info=info).samples
     assert sample.reference is not None
-    assert samples_to_suite([], read_suite(info)) == ((), ())
+    assert samples_to_suite([], read_suite(info)) == ((), {})
+
+
+def test_references_without_a_pair_stay_too(info, tmp_path):
+    folder = videos(tmp_path / "in", "a dog-0.mp4")
+    references = videos(tmp_path / "real", "other.mp4")
+    dataset = load_dataset(input_dir=folder, reference_dir=references, vbench_info=info)
+    assert [path.name for path in dataset.references] == ["other.mp4"]
+
+
+def test_a_video_of_the_suite_counts_once(info, tmp_path):
+    folder = videos(tmp_path / "in", "a dog-0.mp4", "a dog-0.mkv", "a dog-00.mp4")
+    dataset = load_dataset(input_dir=folder, vbench_info=info)
+    assert [sample.name for sample in dataset.samples] == ["a dog-0.mkv"]
+    out = {item.path.name: item.reason for item in dataset.left_out}
+    assert "the same video of VBench's suite as 'a dog-0.mkv'" in out["a dog-0.mp4"]
+    assert "not one of" in out["a dog-00.mp4"]
+
+
+def test_a_dimension_that_vbench_does_not_have_is_refused(tmp_path):
+    path = tmp_path / "info.json"
+    path.write_text(json.dumps([{"prompt_en": "a", "dimension": ["colour"]}]))
+    with pytest.raises(UsageError, match="is for 'colour', which VBench does not have"):
+        read_suite(path)

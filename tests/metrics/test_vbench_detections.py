@@ -128,6 +128,45 @@ def test_a_run_is_the_mean_over_frames(tmp_path):
     assert scores_to_mean([short, long]).values["vbench-object-class"] == 2 / 16
 
 
+RELATION = {"object_a": "dog", "object_b": "cat", "relationship": "on the left of"}
+
+
+@pytest.mark.parametrize(
+    ("metric", "wanted"),
+    [
+        (ObjectClass, 7),
+        (ObjectClass, {"object": "dog"}),
+        (MultipleObjects, "dog"),
+        (MultipleObjects, "dog and cat and bird"),
+        (Color, "brown"),
+        (Scene, ["alley"]),
+        (SpatialRelationship, "dog"),
+        (SpatialRelationship, {**RELATION, "relationship": "behind"}),
+        (SpatialRelationship, {**RELATION, "relationship": ""}),
+    ],
+)
+def test_annotations_of_another_kind_are_a_reason(metric, wanted, tmp_path):
+    whole = {"label": "dog", "box": [0, 0, 1, 1], "caption": "a red dog"}
+    frames = [{"objects": [whole], "caption": "an alley"}]
+    given = score(metric, frames, wanted, tmp_path, "a brown dog")
+    assert given.values == {}
+    assert f"'{metric.field}' of its annotations is no " in given.reason
+
+
+def test_a_part_of_a_relation_s_words_is_that_relation(tmp_path):
+    """As VBench looks for it."""
+    boxes = [{"label": "dog", "box": [0, 0, 1, 1]}, {"label": "cat", "box": [5, 0, 6, 1]}]
+    wanted = {**RELATION, "relationship": "left of"}
+    given = score(SpatialRelationship, [{"objects": boxes}], wanted, tmp_path)
+    assert given.values == {"vbench-spatial-relationship": 1}
+
+
+def test_another_number_of_frames_is_noted(tmp_path):
+    assert score(ObjectClass, [labelled(["dog"])] * 16, "dog", tmp_path).notes == ()
+    (note,) = score(ObjectClass, [labelled(["dog"])] * 3, "dog", tmp_path).notes
+    assert note == "3 frames in the file; VBench looks at 16"
+
+
 # --- files and annotations --------------------------------------------------------------------
 
 
@@ -147,9 +186,11 @@ def test_without_a_file_it_says_how_to_give_one(metric):
         ("{", "JSON"),
         ("[]", "an object with 'videos' is expected"),
         ('{"videos": {"a": {}}}', "'a' has no list of 'frames'"),
-        ('{"videos": {"a": {"frames": [{"objects": [{"label": 3}]}]}}}', "'a' has no list"),
-        ('{"videos": {"a": {"frames": [{"objects": [{"box": [1, 2]}]}]}}}', "'a' has no list"),
-        ('{"videos": {"a": {"frames": [{"caption": 7}]}}}', "'a' has no list"),
+        ('{"videos": {"a": {"frames": [{"objects": [{"label": 3}]}]}}}', "frame 0 of 'a'"),
+        ('{"videos": {"a": {"frames": [{"objects": [{"box": [1, 2]}]}]}}}', "frame 0 of 'a'"),
+        ('{"videos": {"a": {"frames": [{"objects": [{"box": [1, 2, 3, 1e400]}]}]}}}', "frame 0"),
+        ('{"videos": {"a": {"frames": [{"objects": [{"box": [1, 2, 3, true]}]}]}}}', "frame 0"),
+        ('{"videos": {"a": {"frames": [{}, {"caption": 7}]}}}', "frame 1 of 'a'"),
         (None, "There is no file of detections"),
     ],
 )
@@ -165,7 +206,10 @@ def test_broken_files_are_refused_before_anything_runs(content, words, tmp_path)
 def test_what_is_missing_is_a_reason(tmp_path):
     frames = [{"objects": [{"label": "dog"}]}]
     assert "has no 'caption'" in score(Color, frames, "red", tmp_path, "a red dog").reason
-    assert "frame 0" in score(SpatialRelationship, frames, {"object_a": "dog"}, tmp_path).reason
+    assert "has no 'box'" in score(SpatialRelationship, frames, RELATION, tmp_path).reason
+    one_sided = [{"caption": "a dog"}]
+    assert "has no 'objects'" in score(ObjectClass, one_sided, "dog", tmp_path).reason
+    assert "has no 'caption'" in score(Scene, frames, "alley", tmp_path).reason
     assert "no 'object_class'" in score(ObjectClass, frames, None, tmp_path).reason
     assert "has no frame" in score(ObjectClass, [], "dog", tmp_path).reason
     made = ObjectClass()

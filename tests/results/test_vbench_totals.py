@@ -15,6 +15,7 @@ from aigve_cli.results.vbench import (
     QUALITY,
     SEMANTIC,
     dimension_to_metric,
+    document_to_lines,
     document_to_values,
     document_to_vbench,
     merge_values,
@@ -122,6 +123,10 @@ def test_files_of_vbenchs_users_are_read(content: dict, tmp_path: Path) -> None:
         ("[]", "is no file of results"),
         ('{"color": "high"}', "'color' has no number"),
         ('{"color": [true, []]}', "'color' has no number"),
+        ('{"color": [85, []]}', "'color' is 85, where"),
+        ('{"color": [1' + "0" * 400 + ", []]}", "'color' is"),
+        ('{"color": 0.5, "Color": 0.75}', "has two scores of color"),
+        ('{"schema_version": 1, "results": [{"a": 1}], "videos": []}', "none of VBench's"),
         ('{"fid": [1, []]}', "has none of VBench's dimensions"),
         ("{", "JSON"),
     ],
@@ -169,3 +174,14 @@ def test_without_a_total_the_missing_are_named(
     assert not {"semantic score", "total score"} & set(names)
     assert "VBench has no total score without object_class, multiple_objects" in err
     assert main(["vbench", str(path), "--out-json", str(tmp_path / "x.json")]) == 2
+    before = path.read_text()
+    assert main(["vbench", str(path), "--out-json", str(path)]) == 2
+    assert path.read_text() == before
+
+
+def test_what_is_not_vbenchs_arithmetic_is_said() -> None:
+    content = document()
+    assert document_to_lines(content, whole=True) == totals_to_lines(values_to_totals(RAW))
+    content["results"][0]["options"] = {"mode": "fixed"}
+    assert "not VBench's own numbers: mode=fixed." in document_to_lines(content, whole=True)[-1]
+    assert document_to_lines(content, whole=False) == []
