@@ -195,6 +195,6 @@ if [ $run_demo = yes ]; then
 fi
 if [ $run_tests = yes ]; then
   say
-  # A file's tests share what is dear to make, and stay with one worker; each may take 3 GB.
+  # A file's tests share what is dear to make, and stay with one worker; each may take 5 GB.
   (cd -- "$repo" && "$env/bin/python" -m pytest -n logical --maxprocesses 4 --dist loadfile)
 fi

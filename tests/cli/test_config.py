@@ -18,6 +18,7 @@ from aigve_cli.main import _let_waiting_threads_sleep, app, main
 from aigve_cli.registry import registry
 from aigve_cli.weights import network_cards
 from tests.networks.checkpoints import write_checkpoint
+from tests.networks.vbench_checkpoints import write_vbench_checkpoint
 
 
 def uncommented(text: str) -> str:
@@ -30,6 +31,8 @@ def uncommented(text: str) -> str:
 
 def another(default):
     """Another value of the same kind."""
+    if isinstance(default, bool):
+        return not default
     return f"{default}-other" if isinstance(default, str) else default * 2
 
 
@@ -56,12 +59,19 @@ def test_every_metrics_table_is_read_back(pairs, tmp_path, aigve, name):
     }
     if "questions" in changed:
         changed["questions"] = str(write_questions_file(tmp_path / "questions.json", name))
+    if name == "vbench-dynamic-degree":
+        changed["weights"] = options["weights"]  # of the other file no address is known
+    if "detections" in changed:
+        (tmp_path / "found.json").write_text('{"videos": {}}')
+        changed["detections"] = str(tmp_path / "found.json")
     lines = [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in changed.items())]
     (tmp_path / "own.toml").write_text("\n".join(lines) + "\n")
     # What no address is known of cannot be fetched later either.
     card = network_cards().get(name)
     by_hand = card is not None and not card.entry().fetchable
     models = [f"--model={name}={write_checkpoint(tmp_path, name)}"] if by_hand else []
+    if name == "vbench-motion-smoothness":
+        models = [f"--model=amt-s={write_vbench_checkpoint(tmp_path, 'amt-s')}"]
     done = aigve(
         *("--config", tmp_path / "own.toml", "compute", "--dry-run"),
         *("--input-dir", pairs, "--metrics", name, "--prompt", "a red ball", *models),
@@ -80,7 +90,7 @@ def test_every_line_that_is_a_comment_may_be_set(pairs, tmp_path, aigve):
     assert content["max_len"] == 64
     for key in ("annotations", "video_dir", "reference_dir", "prompts", "prompt", "stage_dataset"):
         del content[key]
-    for key in ("reference_stats", "save_stats", "weights_dir"):
+    for key in ("reference_stats", "save_stats", "weights_dir", "vbench_info"):
         del content[key]
     content["input_dir"] = str(pairs)
     scalars = [

@@ -292,8 +292,9 @@ def test_memory_grows_with_the_pixels_on_any_device() -> None:
         with _Storages() as storages:
             errors = network(clips)
     assert {error.device.type for error in errors.values()} == {"cuda"}
-    # What the last decoder gives: 24 numbers a pixel. All pairs were 4.3 GB.
-    assert storages.largest == 24 * 4 * 1088 * 1920
+    # What the last decoder gives is 24 numbers a pixel. All pairs were 4.3 GB.
+    decoded = 24 * 4 * 1088 * 1920
+    assert decoded <= storages.largest <= max(decoded, _correlations.BYTES_AT_ONCE_CUDA)
 
 
 # --- what it takes ----------------------------------------------------------------------------
