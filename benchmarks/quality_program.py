@@ -116,7 +116,7 @@ def aigve(forwards: str, arguments: list[str]) -> None:
     passes.load_network, passes.load_function = measured_load, measured_function
     PARTS.wrap(look, "inspect", "hash and count")
     PARTS.wrap(prefetch, "frame_to_host_view", lambda _frame, steps: f"view {view_to_text(steps)}")
-    PARTS.wrap(produce, "frame_to_input", lambda _p, _f, steps: f"to input {view_to_text(steps)}")
+    PARTS.wrap(produce, "pixels_to_input", lambda _p, _f, steps: f"to input {view_to_text(steps)}")
     PARTS.wrap(produce.VideoRows, "_head", "heads")
     frames = prefetch.VideoReader.__iter__
 

@@ -5,9 +5,10 @@
 Prints markdown. `--quick` takes small inputs and one round, `--full` adds a Fréchet distance of
 10,000 rows (minutes). Run it in the project's environment, with its test dependencies (OpenCV).
 The benchmarks are `fused`, `frechet`, `memory`, `startup`, `decode`, `prefetch`, `resize`,
-`forward`, `many`, `networks`, `peers`, `published`, `quality`, `similarity` and `judges`, and
-`large`, which runs by its name only: it writes models of 15 GB, one after another, and takes as
-much memory. Real clips are decoded and judged where `AIGVE_TEST_MEDIA` names a folder of them.
+`forward`, `many`, `networks`, `peers`, `published`, `quality`, `similarity`, `judges` and
+`vbench`, and `large`, which runs by its name only: it writes models of 15 GB, one after another,
+and takes as much memory. Real clips are looked at too where `AIGVE_TEST_MEDIA` names a folder of
+them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from measure import Rows, aigve, cpu, interleaved, mb, script, table, wall
 from peers import beside_peers, five_metrics
 from quality import quality_networks
 from similarity import similarity_metrics
+from vbench import vbench_dimensions
 
 METRICS = ("fid-lite0", "is-lite0", "kid-lite0", "fvd-lite0")
 PARTIAL = (0, 1, 3)
@@ -324,6 +326,11 @@ def judges(setting: Setting) -> str:
     return judged_metrics(setting.folder, rounds=setting.rounds, **size)
 
 
+def vbench(setting: Setting) -> str:
+    """Seven dimensions in one run, beside a run each and beside VBench's way."""
+    return vbench_dimensions(setting.folder, quick=setting.quick, rounds=setting.rounds)
+
+
 def large(setting: Setting) -> str:
     """Models of billions of weights: tiny ones together, and of real size one by one."""
     videos = 2 if setting.quick else 4
@@ -333,7 +340,7 @@ def large(setting: Setting) -> str:
 
 FUNCTIONS = (
     *(fused, frechet, memory, startup, decode, prefetch, resize, forward, many),
-    *(networks, peers, published, quality, similarity, judges, large),
+    *(networks, peers, published, quality, similarity, judges, vbench, large),
 )
 BY_NAME = ("large",)
 """Not run unless they are named."""
