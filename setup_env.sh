@@ -195,6 +195,8 @@ if [ $run_demo = yes ]; then
 fi
 if [ $run_tests = yes ]; then
   say
-  # A file's tests share what is dear to make, and stay with one worker; each may take 5 GB.
-  (cd -- "$repo" && "$env/bin/python" -m pytest -n logical --maxprocesses 4 --dist loadfile)
+  # A file's tests share what is dear to make, and stay with one worker; each may take 5 GB. In the
+  # files' own order, since those of few tests are the longest.
+  workers=(-n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
+  (cd -- "$repo" && "$env/bin/python" -m pytest "${workers[@]}")
 fi
