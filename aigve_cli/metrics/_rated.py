@@ -47,7 +47,7 @@ _BEHIND_A_LABEL = tuple(
         # ``: 3``, `` – clarity, artifacts: 3``, ``:** 3``.
         r"[^\d:=\n]{0,120}[:=][^\w\n]{0,8}",
         # The same with the number on one of the next lines, which is no item of a list.
-        rf"[^\d:=\n]{{0,120}}[:=][^\w\n]{{0,8}}\n[^\w]{{0,8}}(?!\d{{1,9}}{_S}[.)]{_S}\w)",
+        rf"[^\d:=\n]{{0,120}}[:=][^\w\n]{{0,8}}\n[^\w]{{0,8}}(?!\d{{1,9}}[ \t]{{0,8}}[.)]{_S}\w)",
     )
 )
 _IN_WORDS = tuple(

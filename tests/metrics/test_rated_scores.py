@@ -424,6 +424,18 @@ def test_three_ratings_are_read_back_whatever_their_form(data):
         assert rating.value == value
 
 
+def test_a_form_does_not_disturb_the_next():
+    """Each beside each, whatever is between them: chance finds few of the 1,944."""
+    for first, second, between in product(FORMS, FORMS, BETWEEN):
+        said = [
+            first.format(name=NAMES[ALIGNMENT][0], rating=2, place=1),
+            second.format(name=NAMES[CONSISTENCY][0], rating=4, place=2),
+        ]
+        text = between.join(said)
+        assert aspect_in[ALIGNMENT](text).value == 2, text
+        assert aspect_in[CONSISTENCY](text).value == 4, text
+
+
 # --- how sure the model was -------------------------------------------------------------------
 
 
