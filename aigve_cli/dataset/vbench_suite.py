@@ -21,7 +21,7 @@ from aigve_cli.results.vbench import DIMENSIONS
 SAMPLES = 5
 """Videos of each prompt."""
 DIMENSIONS_KEY = "vbench_dimensions"
-"""In a sample's ``extra``: the dimensions that it counts for."""
+"""In a sample's ``extra``: VBench's names of the dimensions that its prompt was written for."""
 _INDEX = re.compile(r"-(0|[1-9][0-9]*)\Z")
 _SHOWN = 3
 NOT_ASKED_FOR = "not one of VBench's suite: PROMPT-0 to PROMPT-4 of each of its prompts"

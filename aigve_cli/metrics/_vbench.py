@@ -27,6 +27,7 @@ from aigve_cli.contract import (
     Score,
     View,
 )
+from aigve_cli.dataset.vbench_suite import DIMENSIONS_KEY
 from aigve_cli.lazy import np
 from aigve_cli.statistics.cosines import directions_to_cosines, rows_to_directions
 from aigve_cli.video.sampling import FirstFrames, within
@@ -44,9 +45,6 @@ CITE = (
 SOURCE = "Vchitect/VBench 45e79ec"
 PARITY, FIXED = "parity", "fixed"
 ONE_FRAME = "one frame: a video that stands still"
-
-DIMENSIONS_KEY = "vbench_dimensions"
-"""In a sample's ``extra``: VBench's names of the dimensions that its prompt was written for."""
 FLOAT16 = (
     "CLIP computes in float32; VBench's in float16 on a GPU, by which published numbers may differ "
     "in the third digit."
@@ -145,7 +143,7 @@ class Consistency(Dimension):
         name = self.card.name
         rows = features.generated["image"]
         if len(rows) == 1:
-            return one_frame(name, 1.0, options)
+            return one_frame(name, options)
         before, first = row_cosines(rows)
         if not is_fixed(options):
             before, first = before.clip(min=0), first.clip(min=0)
@@ -164,11 +162,11 @@ def row_cosines(rows: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     return before, directions_to_cosines(directions[1:], directions[:1])
 
 
-def one_frame(name: str, still: float, options: Mapping[str, OptionValue]) -> Score:
+def one_frame(name: str, options: Mapping[str, OptionValue]) -> Score:
     """The score of a video of one frame: none, or that of a video that stands still."""
     if not is_fixed(options):
         return Score(reason="one frame: there is no other to compare it with", settled=True)
-    return Score(values={name: still}, notes=(ONE_FRAME,))
+    return Score(values={name: 1.0}, notes=(ONE_FRAME,))
 
 
 def is_still(units: Indices) -> bool:

@@ -167,8 +167,22 @@ class FirstSeconds:
         return f"{what} of the first {self.seconds:g} s at the video's own frame rate{black}"
 
 
+class _WholeVideo:
+    """Base of samplings that must know how many frames there are, and add none."""
+
+    @property
+    def limit(self) -> int | None:
+        """None: where to stop is not known before the end."""
+        return None
+
+    @property
+    def pads(self) -> bool:
+        """False: no black frames."""
+        return False
+
+
 @dataclass(frozen=True)
-class Windows:
+class Windows(_WholeVideo):
     """Windows of neighbouring frames over a whole video, which overlap.
 
     Attributes:
@@ -183,16 +197,6 @@ class Windows:
     step: int = 1
     rate: float | None = None
     still: bool = False
-
-    @property
-    def limit(self) -> int | None:
-        """None: every frame is looked at."""
-        return None
-
-    @property
-    def pads(self) -> bool:
-        """False: no black frames."""
-        return False
 
     def interval(self, fps: float) -> int:
         """Every how many frames one is taken; 1 for a video that states no frame rate."""
@@ -224,7 +228,7 @@ class Windows:
 
 
 @dataclass(frozen=True)
-class EverySecond:
+class EverySecond(_WholeVideo):
     """What begins with each whole second of a video, by its frame rate in whole numbers.
 
     The rate is rounded to the nearest whole number of frames a second, as SimpleVQA's loader
@@ -238,16 +242,6 @@ class EverySecond:
 
     length: int = 1
     count: int | None = None
-
-    @property
-    def limit(self) -> int | None:
-        """None: frame rate and number of frames must be read first."""
-        return None
-
-    @property
-    def pads(self) -> bool:
-        """False: no black frames."""
-        return False
 
     def units(self, facts: VideoFacts) -> Indices:
         """int64 [seconds, length]; none for a video that states no frame rate."""
@@ -268,7 +262,7 @@ class EverySecond:
 
 
 @dataclass(frozen=True)
-class Spread:
+class Spread(_WholeVideo):
     """Single frames, evenly over the video.
 
     Attributes:
@@ -279,16 +273,6 @@ class Spread:
 
     count: int
     to_the_end: bool = True
-
-    @property
-    def limit(self) -> int | None:
-        """None: the number of frames must be known first."""
-        return None
-
-    @property
-    def pads(self) -> bool:
-        """False: no black frames."""
-        return False
 
     def units(self, facts: VideoFacts) -> Indices:
         """int64 [count, 1]; none of a video without frames."""
@@ -308,7 +292,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Centres:
+class Centres(_WholeVideo):
     """Frames in the middle of equal parts of a video, together or one by one.
 
     Attributes:
@@ -318,16 +302,6 @@ class Centres:
 
     count: int
     together: bool = True
-
-    @property
-    def limit(self) -> int | None:
-        """None: the number of frames must be known first."""
-        return None
-
-    @property
-    def pads(self) -> bool:
-        """False: no black frames."""
-        return False
 
     def units(self, facts: VideoFacts) -> Indices:
         """int64 [1, count] or [count, 1], of shorter videos less; none without frames."""
@@ -343,7 +317,7 @@ class Centres:
 
 
 @dataclass(frozen=True)
-class Middles:
+class Middles(_WholeVideo):
     """The frame in the middle of each of ``count`` parts of a video, in one unit, as VBench reads.
 
     Parts begin at the places of ``linspace``, cut to whole numbers; of an even number of frames the
@@ -354,16 +328,6 @@ class Middles:
     """
 
     count: int
-
-    @property
-    def limit(self) -> int | None:
-        """None: the number of frames must be known first."""
-        return None
-
-    @property
-    def pads(self) -> bool:
-        """False: no black frames."""
-        return False
 
     def units(self, facts: VideoFacts) -> Indices:
         """int64 [1, count]; none without frames."""
@@ -379,7 +343,7 @@ class Middles:
 
 
 @dataclass(frozen=True)
-class Evenly:
+class Evenly(_WholeVideo):
     """Frames of a whole video in one unit: all of them, or some at equal steps from the first on.
 
     The places of ``numpy.arange(0, frames, frames / count)``, cut to whole numbers, as VideoScore's
@@ -390,16 +354,6 @@ class Evenly:
     """
 
     count: int
-
-    @property
-    def limit(self) -> int | None:
-        """None: the number of frames must be known first."""
-        return None
-
-    @property
-    def pads(self) -> bool:
-        """False: no black frames."""
-        return False
 
     def units(self, facts: VideoFacts) -> Indices:
         """int64 [1, count], of shorter videos less; none without frames."""
@@ -415,7 +369,7 @@ class Evenly:
 
 
 @dataclass(frozen=True)
-class Segments:
+class Segments(_WholeVideo):
     """A frame for each of ``count`` parts of a video, in one unit; of short videos some repeat.
 
     All lie half a part behind its beginning, cut and rounded as mPLUG-Owl's loader does.
@@ -425,16 +379,6 @@ class Segments:
     """
 
     count: int
-
-    @property
-    def limit(self) -> int | None:
-        """None: the number of frames must be known first."""
-        return None
-
-    @property
-    def pads(self) -> bool:
-        """False: no black frames."""
-        return False
 
     def units(self, facts: VideoFacts) -> Indices:
         """int64 [1, count]; none without frames."""
@@ -449,7 +393,7 @@ class Segments:
 
 
 @dataclass(frozen=True)
-class AtRate:
+class AtRate(_WholeVideo):
     """Frames of a whole video in one unit, so many a second, from the first frame to the last.
 
     As qwen_vl_utils samples videos: an even number of frames, at the rounded places of
@@ -464,16 +408,6 @@ class AtRate:
     fps: float
     least: int = 4
     most: int = 120
-
-    @property
-    def limit(self) -> int | None:
-        """None: frame rate and number of frames must be read first."""
-        return None
-
-    @property
-    def pads(self) -> bool:
-        """False: no black frames."""
-        return False
 
     def units(self, facts: VideoFacts) -> Indices:
         """int64 [1, frames]; none of a video of one frame, or that states no frame rate."""

@@ -75,9 +75,8 @@ def _step_on_uint8(step: Step) -> Callable[[NDArray[np.uint8]], NDArray[Any]] | 
             return partial(_resize_channels_with_pil, height=height, width=width)
         case Resize(height, width, "cv2-linear"):
             return partial(_resize_as_opencv, height=height, width=width)
-        case ResizeShorter(size, "pil-bilinear" | "pil-bicubic", "cut"):
-            resampler = step.resampler.removeprefix("pil-")
-            return partial(_resize_shorter_with_pil, size=size, resampler=resampler)
+        case ResizeShorter(_, "pil-bilinear" | "pil-bicubic", "cut"):
+            return partial(_resize_shorter_with_pil, step=step)
         case ResizeShorter(_, "cv2-linear", "cut"):
             return partial(_resize_shorter_as_opencv, step=step)
         case ResizeWithin(size, "pil-bicubic"):
@@ -255,12 +254,10 @@ def _resize_with_pil(
     return _to_array(_to_picture(frame).resize((width, height), filters[resampler]))
 
 
-def _resize_shorter_with_pil(
-    frame: NDArray[np.uint8], *, size: int, resampler: str
-) -> NDArray[np.uint8]:
+def _resize_shorter_with_pil(frame: NDArray[np.uint8], *, step: ResizeShorter) -> NDArray[np.uint8]:
     """As torchvision's ``Resize(size)`` on a picture of PIL: the other side is not rounded up."""
-    step = ResizeShorter(size, "pil-bicubic")
     height, width = shorter_side_size(frame.shape[0], frame.shape[1], step)
+    resampler = step.resampler.removeprefix("pil-")
     return _resize_with_pil(frame, height=height, width=width, resampler=resampler)
 
 
