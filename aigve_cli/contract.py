@@ -317,6 +317,9 @@ class Option:
     help: str
     choices: tuple[OptionValue, ...] = ()
     minimum: float | None = None
+    names: Literal["", "file", "model"] = ""
+    """What a text names: a file, or a model by its id or its folder. A server lets its callers name
+    only those that it opens to them."""
 
 
 @dataclass(frozen=True)

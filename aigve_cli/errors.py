@@ -34,9 +34,18 @@ class AigveError(Exception):
 
 
 class UsageError(AigveError):
-    """The command line, the configuration or the input folder is wrong: exit 2."""
+    """The command line, the configuration or the input folder is wrong: exit 2.
+
+    Attributes:
+        option: The option that is wrong, as a field of a request; empty where its flag is in the
+            message, or it is not one option's fault.
+    """
 
     exit_code = EXIT_USAGE
+
+    def __init__(self, message: str, *, hint: str | None = None, option: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.option = option
 
 
 class SetupError(AigveError):
@@ -85,4 +94,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") 
         advice = f"Did you mean {' or '.join(near)}?"
     else:
         advice = f"Known: {', '.join(names)}." if len(names) <= 24 else ""
-    return UsageError(f"Unknown {kind} '{name}'.", hint=" ".join(filter(None, [advice, hint])))
+    return UsageError(
+        f"Unknown {kind} '{name}'.",
+        hint=" ".join(filter(None, [advice, hint])),
+        option={"metric": "metrics", "category": "categories", "network": "model"}.get(kind, ""),
+    )

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TextIO
 
 Format = Literal["auto", "table", "json", "jsonl", "csv", "tsv"]
 PLAIN_PROGRESS_SECONDS = 10.0
@@ -56,6 +56,8 @@ class Output:
         verbose: Also details that help to understand a run.
         color: ``auto`` colours a terminal unless ``NO_COLOR`` is set.
         silent: Not a word to stderr.
+        stdout: Where results go; None is the process's own.
+        stderr: Where words for people go; None is the process's own.
     """
 
     def __init__(
@@ -65,11 +67,23 @@ class Output:
         verbose: bool = False,
         color: str = "auto",
         silent: bool = False,
+        stdout: TextIO | None = None,
+        stderr: TextIO | None = None,
     ) -> None:
+        self._own_stdout = stdout
+        self._own_stderr = stderr
         self.silent = silent
         self.quiet = quiet or silent
         self.verbose = verbose
         self.color = color
+
+    @property
+    def _stdout(self) -> TextIO:
+        return self._own_stdout or sys.stdout
+
+    @property
+    def _stderr(self) -> TextIO:
+        return self._own_stderr or sys.stderr
 
     def note(self, text: str) -> None:
         """A line that people like to know."""
@@ -93,8 +107,8 @@ class Output:
 
     def text(self, text: str) -> None:
         """A result that is text, to stdout."""
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")
-        sys.stdout.flush()
+        self._stdout.write(text if text.endswith("\n") else text + "\n")
+        self._stdout.flush()
 
     def document(self, value: Any) -> None:
         """A result that is one JSON document, to stdout."""
@@ -108,7 +122,7 @@ class Output:
     ) -> None:
         """Results that are rows, to stdout: a table on a terminal, tsv in a pipe."""
         if format == "auto":
-            format = "table" if sys.stdout.isatty() else "tsv"
+            format = "table" if self._stdout.isatty() else "tsv"
         if format == "json":
             self.document([dict(row) for row in rows])
         elif format == "jsonl":
@@ -118,12 +132,12 @@ class Output:
             self._table(rows, columns)
         else:
             writer = csv.writer(
-                sys.stdout, delimiter="\t" if format == "tsv" else ",", lineterminator="\n"
+                self._stdout, delimiter="\t" if format == "tsv" else ",", lineterminator="\n"
             )
             writer.writerow([column.key for column in columns])
             for row in rows:
                 writer.writerow([_cell(row.get(column.key), plain=True) for column in columns])
-            sys.stdout.flush()
+            self._stdout.flush()
 
     @contextmanager
     def progress(self, title: str, *, total: int, of: str = "videos") -> Iterator[Progress]:
@@ -133,8 +147,8 @@ class Output:
         """
         if self.quiet:
             yield _Silent()
-        elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-            with _rich_bar(title, total, self._colours(sys.stderr)) as bar:
+        elif self._stderr.isatty() and os.environ.get("TERM") != "dumb":
+            with _rich_bar(title, total, self._colours(self._stderr)) as bar:
                 yield bar
         else:
             yield _PlainLines(title, total, of, self._line)
@@ -144,10 +158,10 @@ class Output:
             return
         if label:
             label += " "
-            if self._colours(sys.stderr):
+            if self._colours(self._stderr):
                 label = f"\x1b[1;{style}m{label}\x1b[0m"
-        sys.stderr.write(f"{label}{visible(text)}\n")
-        sys.stderr.flush()
+        self._stderr.write(f"{label}{visible(text)}\n")
+        self._stderr.flush()
 
     def _colours(self, stream: Any) -> bool:
         if self.color != "auto":
@@ -159,7 +173,7 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
-        colours = self._colours(sys.stdout)
+        colours = self._colours(self._stdout)
         cells = [
             [_cell(row.get(column.key), error=row.get(column.error)) for column in columns]
             for row in rows
@@ -171,11 +185,11 @@ class Output:
             for index, column in enumerate(columns)
         ]
         console = Console(
-            file=sys.stdout,
+            file=self._stdout,
             force_terminal=colours,
             no_color=not colours,
             highlight=False,
-            width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120,
+            width=None if self._stdout.isatty() or "COLUMNS" in os.environ else 120,
         )
         # A name or a number is never cut: a table too wide for the terminal runs over its edge.
         console.width = max(console.width, sum(widths) + 2 * len(widths))

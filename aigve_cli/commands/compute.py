@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from aigve_cli.commands.computing import run_compute
 from aigve_cli.commands.inputs import (
     DEFAULT_SUFFIXES,
     AlsoOutJson,
@@ -37,30 +38,7 @@ from aigve_cli.commands.judges import (
     JudgeUrl,
     MaxRequests,
 )
-from aigve_cli.commands.prepare import save_annotations
-from aigve_cli.commands.stage import note_unused_out_json
-from aigve_cli.config import (
-    CONFIG,
-    Config,
-    environment_models,
-    environment_settings,
-    merge_settings,
-    texts_to_models,
-    texts_to_settings,
-)
-from aigve_cli.errors import EXIT_INTERRUPTED, UsageError
-from aigve_cli.output import Output
-
-if TYPE_CHECKING:
-    from aigve_cli.engine.setup import Instead
-
-HISTORICAL_MODELS = {
-    "--fvd-model": "i3d-kinetics400",
-    "--gstvqa-model": "gstvqa",
-    "--simplevqa-model": "simplevqa",
-    "--lightvqa-plus-model": "lightvqa-plus",
-}
-"""Flags of the tools before aigve, and the network whose checkpoint each names."""
+from aigve_cli.config import CONFIG, Config
 
 
 def _complete_metrics(incomplete: str) -> list[str]:
@@ -326,169 +304,5 @@ def compute(
     Results go to stdout and to results.json in --output-dir. Exit code 0: all done; 3: some videos
     failed, with their reasons; 1: nothing could be scored; 2: usage; 4: weights or machine.
     """
-    # Everything that can be refused without torch is refused before it is imported.
-    historical = (
-        fvd_model,
-        gstvqa_model,
-        simplevqa_model,
-        lightvqa_plus_model,
-    )
     config: Config = ctx.meta.get(CONFIG, Config())
-    models = {
-        **config.models,
-        **environment_models(),
-        **_historical_models(historical),
-        **texts_to_models(model or [], "--model"),
-    }
-    options = merge_settings(
-        config.metrics, environment_settings(), texts_to_settings(set_ or [], "--set")
-    )
-    if use_cpu and device == "cuda":
-        raise UsageError("--use-cpu and --device cuda contradict each other.")
-    if fvd_model is not None and models[HISTORICAL_MODELS["--fvd-model"]] != fvd_model:
-        raise UsageError(
-            f"--fvd-model and --model {HISTORICAL_MODELS['--fvd-model']} name different files."
-        )
-    instead = _other_fvd(models) if fvd_model is not None else None
-    batch = _count("--batch-size", batch_size)
-    workers = _count("--decode-workers", decode_workers)
-    device = "cpu" if use_cpu else device
-    rate = None if fps == "native" else _rate(fps)
-
-    from aigve_cli import api
-    from aigve_cli.contract import Extent
-    from aigve_cli.dataset import staging
-    from aigve_cli.dataset.samples import load_dataset
-    from aigve_cli.engine import setup
-    from aigve_cli.engine.describe import describe_plan
-    from aigve_cli.engine.memory import fit_models
-    from aigve_cli.engine.resolve import resolve_plan
-    from aigve_cli.judges.settings import judge_settings
-    from aigve_cli.results.tables import PLAN_COLUMNS, RESULT_COLUMNS, records_to_rows
-
-    output: Output = ctx.obj
-    if lightvqa_plus_swin is not None:
-        output.note(
-            "--lightvqa-plus-swin is not used: the checkpoint of lightvqa-plus has the trunk's "
-            "weights too."
-        )
-    judges = judge_settings(
-        judge=judge,
-        url=judge_url,
-        text=judge_text,
-        text_url=judge_text_url,
-        concurrency=judge_concurrency,
-        max_requests=max_requests,
-        cache=judge_cache,
-        offline=offline,
-    )
-    dataset = load_dataset(
-        input_dir=input_dir,
-        reference_dir=reference_dir,
-        annotations=annotations,
-        video_dir=video_dir,
-        suffixes=generated_suffixes,
-        recursive=recursive,
-        prompts=prompts,
-        prompt=prompt,
-        prompt_from_name=prompt_from_name,
-        vbench_info=vbench_info,
-    )
-    plan = setup.make_plan(
-        dataset,
-        metrics=_names("--metrics", metrics),
-        categories=_names("--categories", categories),
-        extent=Extent(max_len, max_seconds, rate, pad),
-        weights=weights,
-        weights_dir=weights_dir,
-        offline=offline,
-        models=models,
-        options=options,
-        output=output,
-        instead=instead,
-        reference_stats=reference_stats,
-        save_stats=save_stats,
-        judge=judges,
-    )
-    if stage_dataset is not None:
-        note_unused_out_json(output, out_json, stage_dataset)
-        staged = staging.stage_dataset(
-            dataset, stage_dataset, link=link, dry_run=dry_run, suffixes=generated_suffixes
-        )
-        for line in staged.describe():
-            output.note(line)
-        if not dry_run:
-            plan = setup.with_dataset(plan, staged.dataset)
-    elif out_json is not None and dry_run:
-        output.note(f"The annotations would be written to '{out_json}'.")
-    elif out_json is not None:
-        save_annotations(dataset, out_json)
-        output.note(f"Annotations: {out_json}")
-    if dry_run:
-        resolved = resolve_plan(plan, fetch=False)
-        fit = fit_models(resolved, device=device, precision=precision)
-        rows = describe_plan(fit, output_dir, output, keep_features=keep_features)
-        output.rows(rows, PLAN_COLUMNS, format_)
-        return
-    try:
-        results = api.run_plan(
-            plan,
-            device=device,
-            batch_size=batch,
-            decode_workers=workers,
-            precision=precision,
-            output_dir=output_dir,
-            fresh=not resume,
-            keep_features=keep_features,
-            strict=strict,
-            output=output,
-        )
-    except KeyboardInterrupt:
-        output.warn("Interrupted. What is done is kept: the same command goes on from here.")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-    if format_ in ("json", "jsonl"):
-        output.rows(results.records, (), format_)
-    else:
-        output.rows(records_to_rows(results.records), RESULT_COLUMNS, format_)
-    raise typer.Exit(results.exit_code)
-
-
-def _names(flag: str, text: str | None) -> list[str]:
-    names = [name.strip() for name in (text or "").split(",") if name.strip()]
-    if text is not None and not names:
-        raise UsageError(f"{flag} '{text}' names nothing.", hint="Leave it out for the default.")
-    return names
-
-
-def _count(flag: str, text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"{flag} {text}: expected a whole number above 0, or auto.")
-    return int(text)
-
-
-def _rate(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f"--fps {text}: expected a number, or native.") from None
-
-
-def _historical_models(paths: Sequence[Path | None]) -> dict[str, Path]:
-    given = zip(HISTORICAL_MODELS.values(), paths, strict=True)
-    return {network: path for network, path in given if path is not None}
-
-
-def _other_fvd(models: dict[str, Path]) -> dict[str, Instead]:
-    """What ``fvd`` becomes where --fvd-model names an R3D-18, as tools before aigve took one."""
-    from aigve_cli.engine.networks import checkpoint_network
-    from aigve_cli.engine.setup import Instead
-
-    published, other = HISTORICAL_MODELS["--fvd-model"], "r3d-18"
-    path = models[published]
-    if not path.is_file() or checkpoint_network(path, (published, other)) != other:
-        return {}
-    models[other] = models.pop(published)
-    why = f"{path}, given with --fvd-model, is a checkpoint of {other}."
-    return {"fvd": Instead("fvd-r3d18", why)}
+    raise typer.Exit(run_compute(ctx.params, config, ctx.obj).exit_code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,47 +42,58 @@ def list_metrics(
 
     Says whether their weights are here; never uses the network, and reads no weights.
     """
+    from aigve_cli.registry import registry
+
+    output: Output = ctx.obj
+    for warning in registry().warnings:
+        output.warn(warning)
+    output.rows(metric_rows(category, ctx.meta.get(CONFIG, Config())), COLUMNS, format_)
+
+
+def metric_rows(category: str | None = None, config: Config | None = None) -> list[dict[str, Any]]:
+    """A row of facts for each metric.
+
+    Args:
+        category: Only those of this one.
+        config: What ``aigve.toml`` says of where weights are.
+
+    Raises:
+        UsageError: There is no such category.
+    """
     from aigve_cli.contract import CATEGORIES
     from aigve_cli.errors import unknown_name
     from aigve_cli.registry import registry
     from aigve_cli.weights import weights_policy
 
-    output: Output = ctx.obj
     if category is not None and category not in CATEGORIES:
         raise unknown_name("category", category, CATEGORIES)
-    found = registry()
-    for warning in found.warnings:
-        output.warn(warning)
-    config: Config = ctx.meta.get(CONFIG, Config())
+    found, config = registry(), config or Config()
     folder = os.environ.get("AIGVE_WEIGHTS_DIR") or config.options.get("weights_dir")
     policy = weights_policy(
         weights_dir=Path(folder) if folder else None,
         custom={**config.models, **environment_models()},
     )
-    rows = []
-    for name, metric in found.metrics.items():
-        card = metric.card
-        if category is None or card.category == category:
-            rows.append(
-                {
-                    "name": name,
-                    "category": card.category,
-                    "needs": ", ".join(("generated", *card.needs)),
-                    "better": ", ".join(sorted({value.better for value in card.values})),
-                    "per_video": metric.scores_videos(),
-                    "stands_in_for": card.stands_in_for or None,
-                    **_weights(metric(), policy),
-                    "source": found.sources[name],
-                    "title": card.title,
-                    "values": [value.name for value in card.values],
-                    "aliases": list(card.aliases),
-                    "options": {option.name: option.default for option in card.options},
-                    "licence": card.licence,
-                    "cite": card.cite,
-                    "deviations": list(card.deviations),
-                }
-            )
-    output.rows(rows, COLUMNS, format_)
+    return [
+        {
+            "name": name,
+            "category": metric.card.category,
+            "needs": ", ".join(("generated", *metric.card.needs)),
+            "better": ", ".join(sorted({value.better for value in metric.card.values})),
+            "per_video": metric.scores_videos(),
+            "stands_in_for": metric.card.stands_in_for or None,
+            **_weights(metric(), policy),
+            "source": found.sources[name],
+            "title": metric.card.title,
+            "values": [value.name for value in metric.card.values],
+            "aliases": list(metric.card.aliases),
+            "options": {option.name: option.default for option in metric.card.options},
+            "licence": metric.card.licence,
+            "cite": metric.card.cite,
+            "deviations": list(metric.card.deviations),
+        }
+        for name, metric in found.metrics.items()
+        if category is None or metric.card.category == category
+    ]
 
 
 def _weights(metric: Metric, policy: WeightsPolicy) -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -49,28 +50,54 @@ def prepare(
 
     Prints the path of the written JSON; with --dry-run the JSON itself.
     """
-    from aigve_cli.dataset.annotations import annotations_to_document, samples_to_annotations
-    from aigve_cli.dataset.samples import load_dataset
+    run_prepare(ctx.params, ctx.obj)
 
-    output: Output = ctx.obj
-    dataset = load_dataset(
-        input_dir=input_dir,
-        reference_dir=reference_dir,
-        suffixes=generated_suffixes,
-        recursive=recursive,
-        prompts=prompts,
-        prompt=prompt,
-        prompt_from_name=prompt_from_name,
-    )
+
+def run_prepare(
+    options: Mapping[str, Any],
+    output: Output,
+    *,
+    check: Callable[[Dataset], None] | None = None,
+) -> None:
+    """Find pairs and prompts, and write or print them.
+
+    Args:
+        options: Of the command, as the parser gives them.
+        output: Where the path or the JSON, and words go.
+        check: Refuses videos that may not be read.
+
+    Raises:
+        AigveError: Input or the place of the file are not as needed.
+    """
+    from aigve_cli.dataset.annotations import annotations_to_document, samples_to_annotations
+
+    dataset = options_to_dataset(options)
+    if check is not None:
+        check(dataset)
     for line in dataset.describe():
         output.note(line)
-    if dry_run:
+    if options["dry_run"]:
         annotations = samples_to_annotations(dataset.samples, dataset.video_dir)
         output.document(annotations_to_document(annotations))
         return
-    path = out_json or dataset.video_dir / "annotations.json"
+    path = Path(options["out_json"] or dataset.video_dir / "annotations.json")
     save_annotations(dataset, path)
     output.text(str(path))
+
+
+def options_to_dataset(options: Mapping[str, Any]) -> Dataset:
+    """The videos that the input options name, of whichever command: others have fewer of them."""
+    from aigve_cli.dataset.samples import load_dataset
+
+    paths = ("input_dir", "reference_dir", "annotations", "video_dir", "prompts", "vbench_info")
+    named = {name: options.get(name) for name in paths}
+    return load_dataset(
+        **{name: None if value is None else Path(value) for name, value in named.items()},
+        suffixes=options["generated_suffixes"],
+        recursive=options["recursive"],
+        prompt=options["prompt"],
+        prompt_from_name=options["prompt_from_name"],
+    )
 
 
 def save_annotations(dataset: Dataset, path: Path) -> None:

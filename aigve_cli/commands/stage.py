@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -22,7 +24,11 @@ from aigve_cli.commands.inputs import (
     StageDataset,
     Verbose,
 )
+from aigve_cli.commands.prepare import options_to_dataset
 from aigve_cli.output import Output
+
+if TYPE_CHECKING:
+    from aigve_cli.dataset.samples import Dataset
 
 
 def stage(
@@ -46,36 +52,52 @@ def stage(
     Prints the path of the annotations; with --dry-run what would happen to each file. Running it
     again brings the folder up to date.
     """
+    run_stage(ctx.params, ctx.obj)
+
+
+def run_stage(
+    options: Mapping[str, Any],
+    output: Output,
+    *,
+    check: Callable[[Dataset], None] | None = None,
+) -> None:
+    """Gather a data set in a folder, or say what would happen.
+
+    Args:
+        options: Of the command, as the parser gives them.
+        output: Where the path of the annotations, and words go.
+        check: Refuses videos that may not be read.
+
+    Raises:
+        AigveError: Input or the folder are not as needed.
+    """
     from aigve_cli.dataset import staging
-    from aigve_cli.dataset.samples import load_dataset
     from aigve_cli.errors import UsageError
 
-    if stage_dataset is None:
+    folder, out_json = options["stage_dataset"], options["out_json"]
+    if folder is None:
         raise UsageError("--stage-dataset is missing.")
-    output: Output = ctx.obj
-    dataset = load_dataset(
-        input_dir=input_dir,
-        reference_dir=reference_dir,
-        suffixes=generated_suffixes,
-        recursive=recursive,
-        prompts=prompts,
-        prompt=prompt,
-        prompt_from_name=prompt_from_name,
-    )
-    note_unused_out_json(output, out_json, stage_dataset)
+    dataset = options_to_dataset(options)
+    if check is not None:
+        check(dataset)
+    note_unused_out_json(output, out_json, folder)
     staged = staging.stage_dataset(
-        dataset, stage_dataset, link=link, dry_run=dry_run, suffixes=generated_suffixes
+        dataset,
+        Path(folder),
+        link=options["link"],
+        dry_run=options["dry_run"],
+        suffixes=options["generated_suffixes"],
     )
     for line in [*staged.dataset.describe(), *staged.describe()]:
         output.note(line)
-    if dry_run:
+    if options["dry_run"]:
         for action in staged.actions:
             output.text(f"{action.kind}\t{action.source}\t{action.target}")
     else:
         output.text(str(staged.annotations))
 
 
-def note_unused_out_json(output: Output, out_json: Path | None, folder: Path) -> None:
+def note_unused_out_json(output: Output, out_json: str | None, folder: str) -> None:
     """Say that ``--out-json`` does nothing where annotations are staged."""
     if out_json is not None:
         output.note(f"--out-json is not used: the annotations are staged in '{folder}'.")

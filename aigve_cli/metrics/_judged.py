@@ -62,6 +62,7 @@ def questions_option(metric: str) -> Option:
         "",
         f"A file of questions: of `aigve questions --metric {metric}`, or as published. "
         "Empty: the judge writes them.",
+        names="file",
     )
 
 

@@ -45,7 +45,8 @@ def model_option(default: str, kind: str) -> Option:
         default: Its id on the Hugging Face Hub.
         kind: What else may be named, for people.
     """
-    return Option("model", default, f"{kind}: an id on the Hugging Face Hub, or a folder.")
+    words = f"{kind}: an id on the Hugging Face Hub, or a folder."
+    return Option("model", default, words, names="model")
 
 
 def image_request(

@@ -136,7 +136,8 @@ class Detected(_vbench.Dimension):
 
 def detections_option() -> Option:
     """The option that names the file."""
-    return Option("detections", "", "A JSON file of what a detector has found in each frame.")
+    words = "A JSON file of what a detector has found in each frame."
+    return Option("detections", "", words, names="file")
 
 
 def labels(frame: Frame) -> set[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aigve_cli.commands.compute import _other_fvd
+from aigve_cli.commands.computing import _other_fvd
 from aigve_cli.contract import Extent
 from aigve_cli.engine.networks import checkpoint_network
 from aigve_cli.engine.plan import plan_metric
