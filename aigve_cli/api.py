@@ -12,6 +12,7 @@ from aigve_cli import __version__
 from aigve_cli.contract import Extent
 from aigve_cli.dataset.samples import load_dataset
 from aigve_cli.engine.journal import FEATURES, Journal
+from aigve_cli.engine.kept import KeptNetworks
 from aigve_cli.engine.memory import PrecisionChoice, base_precision, fit_models, key_of
 from aigve_cli.engine.passes import Machine, Passes
 from aigve_cli.engine.producers import Precision, resolve_device
@@ -116,6 +117,7 @@ def evaluate(
     keep_features: bool = False,
     strict: bool = False,
     output: Output | None = None,
+    kept: KeptNetworks | None = None,
 ) -> Results:
     """Score a folder of videos; every video is decoded once for all metrics.
 
@@ -161,6 +163,7 @@ def evaluate(
         keep_features: Keep what networks gave for frames and clips, instead of scores only.
         strict: A video that fails makes the exit code 1.
         output: Where words for people go; None is silent.
+        kept: Networks that stay loaded between runs of this process; None loads them anew.
 
     Returns:
         The results, as written to ``output_dir``.
@@ -226,6 +229,7 @@ def evaluate(
         keep_features=keep_features,
         strict=strict,
         output=output,
+        kept=kept,
     )
 
 
@@ -241,12 +245,13 @@ def run_plan(
     keep_features: bool,
     strict: bool,
     output: Output,
+    kept: KeptNetworks | None = None,
 ) -> Results:
     """Do what a plan says, and write its results."""
     for line in plan.dataset.describe():
         output.note(line)
     # Before anything is fetched that could not be loaded.
-    plan = fit_models(Resolved(plan, {}), device=device, precision=precision).plan
+    plan = fit_models(Resolved(plan, {}), device=device, precision=precision, kept=kept).plan
     # Only auto asks what an earlier run in the folder has chosen: the others need not touch it.
     resolved = resolve_plan(plan) if plan.policy.mode != "auto" else None
     # A run that only asks a server need not wait for torch.
@@ -266,7 +271,7 @@ def run_plan(
     try:
         resolved = resolved or resolve_plan(plan, earlier=journal.choices)
         located = resolved.located
-        fit = fit_models(resolved, device=device, precision=precision)
+        fit = fit_models(resolved, device=device, precision=precision, kept=kept)
         plan, base = fit.plan, base_precision(precision)
         weights = {name: key_of(here, fit.places.get(name)) for name, here in located.items()}
         warnings = announce_plan(plan, output, base)
@@ -293,6 +298,7 @@ def run_plan(
             journal=journal,
             machine=Machine(device, base, batch_size, workers, max(1, processors // workers)),
             keep_features=keep_features,
+            kept=kept,
         )
         if not journal.resumed and (output_dir / RESULTS).exists():
             output.note(f"{output_dir / RESULTS} of an earlier run will be replaced.")

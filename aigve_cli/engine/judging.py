@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from importlib.metadata import version
 
+from aigve_cli.engine.kept import KeptKey, KeptNetworks
 from aigve_cli.engine.memory import Place
 from aigve_cli.engine.networks import load_network
 from aigve_cli.engine.setup import local_judges
@@ -19,6 +20,7 @@ def open_run_judges(
     located: Mapping[str, Located],
     device: str,
     places: Mapping[str, Place],
+    kept: KeptNetworks | None = None,
 ) -> AbstractContextManager[Judges]:
     """The judges of a run; those of this process are loaded when they are first asked.
 
@@ -27,6 +29,7 @@ def open_run_judges(
         located: Weights by checkpoint, of those that run here.
         device: Where these run.
         places: How they are loaded, by checkpoint; without one as saved.
+        kept: Networks of earlier runs of this process, and where these stay.
     """
     local = {}
     for spec, producer in local_judges(settings).items():
@@ -41,7 +44,9 @@ def open_run_judges(
             # How pictures and videos are prepared is its business.
             "transformers": version("transformers"),
         }
-        local[spec] = LocalWeights(
-            partial(load_network, card, here, device=device, variant=variant, place=place), facts
-        )
+        load = partial(load_network, card, here, device=device, variant=variant, place=place)
+        if kept is not None:
+            key = KeptKey(producer._replace(variant=variant), here.sha256, device, place)
+            load = partial(kept.get, key, load)
+        local[spec] = LocalWeights(load, facts)
     return open_judges(settings, local=local, device=device)

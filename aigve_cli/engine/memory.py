@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from aigve_cli.engine.kept import KeptNetworks
 from aigve_cli.engine.plan import PlannedMetric, Producer
 from aigve_cli.engine.producers import Precision, resolve_device
 from aigve_cli.engine.resolve import Resolved
@@ -133,7 +134,13 @@ def free_memory(device: str) -> Memory:
     return Memory(main, torch.cuda.mem_get_info()[0])
 
 
-def fit_models(resolved: Resolved, *, device: str, precision: PrecisionChoice) -> Fit:
+def fit_models(
+    resolved: Resolved,
+    *,
+    device: str,
+    precision: PrecisionChoice,
+    kept: KeptNetworks | None = None,
+) -> Fit:
     """Decide how large models are loaded, and in how many passes.
 
     Args:
@@ -141,6 +148,8 @@ def fit_models(resolved: Resolved, *, device: str, precision: PrecisionChoice) -
             the size that is published counts: nobody should wait for a model that fits nowhere.
         device: ``auto``, ``cpu`` or ``cuda``.
         precision: What the user says.
+        kept: Networks that are loaded already; what else they hold is given back where large
+            models are to be loaded.
 
     Raises:
         SetupError: No metric is left whose model fits into memory, or there is no such device.
@@ -156,7 +165,7 @@ def fit_models(resolved: Resolved, *, device: str, precision: PrecisionChoice) -
             place := _place(resolved, network, large_numbers(stated, precision, device))
         ):
             places[network.checkpoint] = place
-    free = free_memory(device)
+    free = _free_for({network.checkpoint for network in plan.networks}, kept, device)
     whole = any(place.numbers == "float32" for place in places.values())
     working = WORKING_BYTES * (2 if whole else 1)
     room = _of_device(free) - working
@@ -194,6 +203,17 @@ def fit_models(resolved: Resolved, *, device: str, precision: PrecisionChoice) -
     used = frozenset[str]().union(*(mine for _, mine in asked))
     placed = {name: place for name, place in places.items() if name in used}
     return Fit(fitting, passes, placed, free)
+
+
+def _free_for(checkpoints: set[str], kept: KeptNetworks | None, device: str) -> Memory:
+    """What is free for these checkpoints, the room of those included that are loaded already."""
+    if kept is None:
+        return free_memory(device)
+    kept.make_room(checkpoints)
+    free, already = free_memory(device), kept.bytes_of(checkpoints)
+    if free.gpu is None:
+        return Memory(free.main + already, None)
+    return Memory(free.main, free.gpu + already)
 
 
 def group_by_memory(

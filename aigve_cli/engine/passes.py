@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from aigve_cli.engine.journal import Journal, VideoRecord
 from aigve_cli.engine.judging import open_run_judges
+from aigve_cli.engine.kept import KeptKey, KeptNetworks
 from aigve_cli.engine.look import Counts, Looker
 from aigve_cli.engine.memory import Fit
 from aigve_cli.engine.networks import is_module, load_function, load_network
@@ -44,6 +46,7 @@ class Passes:
         journal: What was done before, and where to write.
         machine: What to compute with.
         keep_features: Store the rows of single videos too.
+        kept: Networks of earlier runs of this process, and where this run's stay.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Passes:
         journal: Journal,
         machine: Machine,
         keep_features: bool,
+        kept: KeptNetworks | None = None,
     ) -> None:
         self.judges: Judges | None = None
         """Who was asked, once they were."""
@@ -64,6 +68,7 @@ class Passes:
         self._journal = journal
         self._machine = machine
         self._keep_features = keep_features
+        self._kept = kept
         self._counts = Counts(passes=len(fit.passes))
 
     def run(self, output: Output) -> Run:
@@ -89,12 +94,20 @@ class Passes:
         self, group: Sequence[PlannedMetric], progress: Progress
     ) -> Mapping[Path, VideoRecord]:
         plan = self._fit.plan
+        if self._kept is not None and self._fit.places:
+            # What large models need was counted without those of other passes and runs.
+            needed = set().union(*map(plan.networks_of, group))
+            self._kept.make_room({network.checkpoint for network in needed})
         with contextlib.ExitStack() as opened:
             judges = None
             if plan.judge is not None and any(planned.asks for planned in group):
                 judges = opened.enter_context(
                     open_run_judges(
-                        plan.judge, self._located, self._machine.device, self._fit.places
+                        plan.judge,
+                        self._located,
+                        self._machine.device,
+                        self._fit.places,
+                        self._kept,
                     )
                 )
                 self.judges = judges
@@ -137,9 +150,11 @@ class Passes:
             card, variant = network_card(producer.name), producer.variant
             if here := self._located.get(producer.checkpoint):
                 place = self._fit.places.get(producer.checkpoint)
-                networks[producer] = load_network(
-                    card, here, device=machine.device, variant=variant, place=place
+                load = partial(
+                    load_network, card, here, device=machine.device, variant=variant, place=place
                 )
+                key = KeptKey(producer, here.sha256, machine.device, place)
+                networks[producer] = self._kept.get(key, load) if self._kept else load()
                 continue
             function = load_function(card, variant, device=machine.device)
             (networks if is_module(function) else functions)[producer] = function
