@@ -165,7 +165,7 @@ install_packages() {
     cd -- "$repo"
     # --group came with pip 25.1.
     "$env/bin/python" -m pip install $quiet 'pip>=25.1'
-    "$env/bin/python" -m pip install $quiet --editable . ${arguments[@]+"${arguments[@]}"}
+    "$env/bin/python" -m pip install $quiet --editable '.[server]' ${arguments[@]+"${arguments[@]}"}
   )
   mkdir -p -- "$env/.aigve"
   for group in base ${groups[@]+"${groups[@]}"}; do

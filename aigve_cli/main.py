@@ -25,6 +25,7 @@ from aigve_cli.commands.models import models
 from aigve_cli.commands.origins import RunCommand
 from aigve_cli.commands.prepare import prepare
 from aigve_cli.commands.questions import questions
+from aigve_cli.commands.serve import serve
 from aigve_cli.commands.stage import stage
 from aigve_cli.commands.vbench import vbench
 from aigve_cli.config import CONFIG, CONFIG_PROBLEM, DEFAULT_FILE, read_config
@@ -117,6 +118,7 @@ app.command(cls=RunCommand)(questions)
 app.command()(vbench)
 app.add_typer(models, name="models")
 app.command(cls=RunCommand)(demo)
+app.command()(serve)
 app.command()(doctor)
 app.command()(config)
 
@@ -127,7 +129,7 @@ def run() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _interrupt)
-    _let_waiting_threads_sleep()
+    let_waiting_threads_sleep()
     code = main()
     _leave_generating_judges(code)
     sys.exit(code)
@@ -145,7 +147,7 @@ def _leave_generating_judges(code: int) -> None:
         os._exit(code)
 
 
-def _let_waiting_threads_sleep() -> None:
+def let_waiting_threads_sleep() -> None:
     """Before torch is imported: OpenMP reads its variables only then.
 
     Torch's waiting threads spin while our own ffmpeg processes need the cores. Measured on two

@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from aigve_cli.config import environment_models, environment_settings, merge_settings, read_config
 from aigve_cli.errors import UsageError
-from aigve_cli.main import _let_waiting_threads_sleep, app, main
+from aigve_cli.main import let_waiting_threads_sleep, app, main
 from aigve_cli.registry import registry
 from aigve_cli.weights import network_cards
 from tests.networks.checkpoints import write_checkpoint
@@ -373,13 +373,13 @@ def test_weights_of_the_file_reach_models(tmp_path, monkeypatch, capsys):
 def test_waiting_threads_sleep_unless_told_otherwise(monkeypatch):
     environment = {"OMP_WAIT_POLICY": "active"}
     monkeypatch.setattr(os, "environ", environment)
-    _let_waiting_threads_sleep()
+    let_waiting_threads_sleep()
     assert "GOMP_SPINCOUNT" not in environment
     environment.clear()
-    _let_waiting_threads_sleep()
+    let_waiting_threads_sleep()
     assert environment == {"GOMP_SPINCOUNT": "1000"}
     environment["GOMP_SPINCOUNT"] = "5"
-    _let_waiting_threads_sleep()
+    let_waiting_threads_sleep()
     assert environment == {"GOMP_SPINCOUNT": "5"}
 
 

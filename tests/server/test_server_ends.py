@@ -1,0 +1,136 @@
+"""Servers and workers that end, orderly and not: finished jobs stay, running ones go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from server_kit import TOKEN, HeldDecoder, RunningServer, running_server
+
+from aigve_cli.dataset.demo import make_samples
+from aigve_cli.video.ffmpeg import ffmpeg_binary
+from tests.conftest import Done
+
+ASKED = {"input_dir": "videos", "compute": True, "metrics": "is-lite0"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("served")
+    make_samples(folder / "videos")
+    return folder
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> HeldDecoder:
+    return HeldDecoder.make(tmp_path / "bin", ffmpeg_binary())
+
+
+def server(folder: Path, held: HeldDecoder, tmp_path: Path, *flags: str, **more: Any) -> Any:
+    env = {
+        "IMAGEIO_FFMPEG_EXE": str(held.binary),
+        "AIGVE_OFFLINE": "1",
+        "AIGVE_MAX_LEN": "4",
+        "AIGVE_CACHE_DIR": str(tmp_path / "cache"),
+    }
+    return running_server(folder, tmp_path / "state", *flags, token=TOKEN, env=env, **more)
+
+
+def result(server: RunningServer, job: str) -> Any:
+    content = server.ask("GET", f"/jobs/{job}/results").json()
+    return [record["value"] for record in content["results"]["results"]]
+
+
+def test_killed_in_the_middle_of_a_job(folder: Path, held: HeldDecoder, tmp_path: Path) -> None:
+    with server(folder, held, tmp_path) as first:
+        finished = first.add_job(**ASKED).json()["id"]
+        first.until(finished, "done")
+        expected = result(first, finished)
+        with held.holding():
+            running = first.add_job(**ASKED).json()["id"]
+            waiting = first.add_job(**ASKED).json()["id"]
+            first.until(running, "running")
+            # Only the process that computes: the server starts another one.
+            os.kill(first.worker(), signal.SIGKILL)
+            again = next(
+                data
+                for name, data in first.events(running)
+                if name == "state" and data["state"] == "running" and data["attempts"] == 2
+            )
+            assert again["id"] == running
+            first.end(signal.SIGKILL)
+            assert first.process.returncode == -signal.SIGKILL
+    with server(folder, held, tmp_path) as second:
+        assert result(second, finished) == expected
+        assert second.until(running, "done", "failed")["state"] == "done"
+        assert second.until(waiting, "done", "failed")["state"] == "done"
+        assert result(second, running) == result(second, waiting) == expected
+        assert TOKEN not in "".join(second.log)
+
+
+def test_an_orderly_end_leaves_what_runs_to_the_next_start(
+    folder: Path, held: HeldDecoder, tmp_path: Path
+) -> None:
+    answers: list[Any] = []
+    with server(folder, held, tmp_path, "--workers", "2") as first, held.holding():
+        queued = first.add_job(**ASKED).json()["id"]
+        first.until(queued, "running")
+        # Two processes answer, and there is one queue.
+        states = {first.ask("GET", f"/jobs/{queued}").json()["state"] for _ in range(8)}
+        assert states == {"running"}
+        waits = threading.Thread(target=lambda: answers.append(first.run(**ASKED)))
+        waits.start()
+        behind = first.ask("GET", "/healthz").json()
+        while not behind["queue"]["length"]:
+            behind = first.ask("GET", "/healthz").json()
+        assert first.end() in (0, -signal.SIGTERM)
+        waits.join()
+    [answer] = answers
+    assert answer.status_code == 503
+    assert "started again" in answer.json()["stderr"]
+    told = answer.json()["job"]["id"]
+    with server(folder, held, tmp_path, "--workers", "2") as second:
+        for job in (queued, told):
+            done = second.until(job, "done", "failed")
+            # It was not the job's doing.
+            assert (done["state"], done["attempts"]) == ("done", 1)
+
+
+def test_another_machine_needs_a_token(aigve: Any, tmp_path: Path) -> None:
+    done: Done = aigve("serve", "--host", "0.0.0.0", "--port", "0", cwd=tmp_path)
+    assert done.code == 2
+    assert "AIGVE_API_TOKEN" in done.stderr
+    done = aigve("serve", "--allow-root", tmp_path / "nowhere", cwd=tmp_path)
+    assert (done.code, "nowhere" in done.stderr) == (2, True)
+    done = aigve("serve", "--quota", "0", cwd=tmp_path)
+    assert (done.code, "--quota" in done.stderr) == (2, True)
+
+
+def test_as_it_was_started_before_with_a_time_limit(
+    folder: Path, held: HeldDecoder, tmp_path: Path
+) -> None:
+    words = ["uvicorn", "server.main:app", "--port", "0"]
+    command = [sys.executable, "-m", *words]
+    root = str(Path(__file__).parents[2])
+    env = {
+        "AIGVE_SERVER_STATE_DIR": str(tmp_path / "state"),
+        "AIGVE_SERVER_ALLOW_ROOT": str(folder),
+        "AIGVE_SERVER_MAX_HOURS": "0.0001",
+        "AIGVE_SERVER_DEVICE": "cpu",
+        "IMAGEIO_FFMPEG_EXE": str(held.binary),
+        "AIGVE_OFFLINE": "1",
+        "PYTHONPATH": os.pathsep.join((root, f"{root}/models")),
+    }
+    with running_server(tmp_path, tmp_path, command=command, env=env, token=TOKEN) as started:
+        assert started.session.get(f"{started.url}/metrics", timeout=60).status_code == 401
+        limited = started.session.get(f"{started.url}/healthz", timeout=60).json()
+        assert [name for name, value in limited.items() if value is not None] == ["status"]
+        with held.holding():
+            answer = started.run(**{**ASKED, "input_dir": str(folder / "videos")})
+        assert answer.status_code == 500
+        assert answer.json()["job"]["reason"].startswith("it took longer than")
