@@ -5,8 +5,8 @@
 Prints markdown. `--quick` takes small inputs and one round, `--full` adds a Fréchet distance of
 10,000 rows (minutes). Run it in the project's environment, with its test dependencies (OpenCV).
 The benchmarks are `fused`, `frechet`, `memory`, `startup`, `decode`, `prefetch`, `resize`,
-`forward`, `many`, `networks`, `peers`, `published`, `quality`, `similarity`, `judges` and
-`vbench`, and `large`, which runs by its name only: it writes models of 15 GB, one after another,
+`forward`, `many`, `networks`, `peers`, `published`, `quality`, `similarity`, `judges`, `vbench` and
+`server`, and `large`, which runs by its name only: it writes models of 15 GB, one after another,
 and takes as much memory. Real clips are looked at too where `AIGVE_TEST_MEDIA` names a folder of
 them.
 """
@@ -28,6 +28,7 @@ from large_models import real_models, tiny_models
 from measure import Rows, aigve, cpu, interleaved, mb, script, table, wall
 from peers import beside_peers, five_metrics
 from quality import quality_networks
+from serving import jobs_and_health
 from similarity import similarity_metrics
 from vbench import vbench_dimensions
 
@@ -331,6 +332,11 @@ def vbench(setting: Setting) -> str:
     return vbench_dimensions(setting.folder, quick=setting.quick, rounds=setting.rounds)
 
 
+def server(setting: Setting) -> str:
+    """A later job against a run of the command line, and answers while a job runs."""
+    return jobs_and_health(setting.folder, rounds=max(3, setting.rounds))
+
+
 def large(setting: Setting) -> str:
     """Models of billions of weights: tiny ones together, and of real size one by one."""
     videos = 2 if setting.quick else 4
@@ -340,7 +346,7 @@ def large(setting: Setting) -> str:
 
 FUNCTIONS = (
     *(fused, frechet, memory, startup, decode, prefetch, resize, forward, many),
-    *(networks, peers, published, quality, similarity, judges, vbench, large),
+    *(networks, peers, published, quality, similarity, judges, vbench, server, large),
 )
 BY_NAME = ("large",)
 """Not run unless they are named."""

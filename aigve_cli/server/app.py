@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -538,6 +539,7 @@ def _event(name: str, data: Any, *, id: str | None = None) -> bytes:
     return format_sse_event(event=name, data_str=json.dumps(data), id=id)
 
 
+@cache
 def _versions() -> dict[str, str]:
     from aigve_cli.results.records import package_version
     from aigve_cli.video.ffmpeg import ffmpeg_version

@@ -335,6 +335,8 @@ class Worker:
                 "cuda_version": torch.version.cuda,
                 "device_count": torch.cuda.device_count() if available else 0,
             }
+            import timm  # noqa: F401
+
             from aigve_cli import api  # noqa: F401
             from aigve_cli.engine.kept import KeptNetworks
 

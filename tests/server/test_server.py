@@ -315,6 +315,47 @@ def test_ids_that_nobody_has(server: RunningServer) -> None:
     assert server.ask("GET", "/jobs/").status_code in (404, 405)
 
 
+def test_results_in_a_folder_of_the_callers(
+    server: RunningServer, folder: Path, expected: dict[str, float | None]
+) -> None:
+    asked = {"input_dir": VIDEOS, "compute": True, "metrics": METRICS, "output_dir": "made/out"}
+    assert values(server.run(**asked)) == expected
+    assert values_of(read_results(folder / "made" / "out")) == expected
+
+
+def client(server: RunningServer, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "call_aigve_api.py"), *words],
+        cwd=folder,
+        env=process_environment({"AIGVE_API_URL": server.url}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_client_gives_the_table_and_the_files(
+    server: RunningServer, folder: Path, tmp_path: Path, expected: dict[str, float | None]
+) -> None:
+    own = ("--save-dir", str(tmp_path / "saved"), "--max-seconds", "0.25", "--fps", "16")
+    done = client(
+        server, tmp_path, "--upload-dir", str(folder / VIDEOS), "--metrics", METRICS, *own
+    )
+    assert done.returncode == 0, done.stderr
+    assert "fid-lite0" in done.stdout
+    assert values_of(read_results(tmp_path / "saved")) == expected
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == {
+        *("results.json", "fid-lite0_results.json", "is-lite0_results.json"),
+        *("response.json", "stdout.txt", "stderr.txt"),
+    }
+    own = (*own, "--metrics", "is-lite0")
+    named = ("--input-dir", VIDEOS, "--stage-dataset", "made/by-client")
+    done = client(server, tmp_path, *named, *own)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "made/by-client/evaluate/rain.mp4").is_file()
+    assert client(server, tmp_path, "--input-dir", "/etc", *own).returncode == 2
+
+
 # --- uploads ----------------------------------------------------------------------------------
 
 
