@@ -93,7 +93,10 @@ def texts_to_models(texts: Iterable[str], origin: str) -> dict[str, Path]:
         name, equals, place = text.partition("=")
         if not (name and equals and place):
             raise UsageError(f"{origin} {text}: expected NETWORK=PATH.")
-        models[name] = Path(place).expanduser()
+        try:
+            models[name] = Path(place).expanduser()
+        except RuntimeError:
+            raise UsageError(f"{origin} {text}: there is no such user.") from None
     return models
 
 

@@ -5,7 +5,7 @@ Options are as the parser gives them: plain values by parameter name, none of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from aigve_cli.output import Output
 
 if TYPE_CHECKING:
     from aigve_cli.api import Results
+    from aigve_cli.dataset.listing import Opens
     from aigve_cli.dataset.samples import Dataset
     from aigve_cli.engine.kept import KeptNetworks
     from aigve_cli.engine.setup import Instead, Plan
@@ -54,7 +55,7 @@ def run_compute(
     output: Output,
     *,
     kept: KeptNetworks | None = None,
-    check: Callable[[Dataset], None] | None = None,
+    opens: Opens | None = None,
 ) -> Outcome:
     """Score videos and print the results.
 
@@ -63,12 +64,12 @@ def run_compute(
         config: What ``aigve.toml`` says of metrics and models.
         output: Where results and words go.
         kept: Networks that stay loaded between runs.
-        check: Refuses videos that may not be read.
+        opens: Refuses videos that may not be read.
 
     Raises:
         AigveError: Input, weights or the machine are not as needed; its message says what to do.
     """
-    plan = plan_compute(options, config, output, check=check)
+    plan = plan_compute(options, config, output, opens=opens)
 
     from aigve_cli import api
     from aigve_cli.results.tables import RESULT_COLUMNS, records_to_rows
@@ -113,7 +114,7 @@ def plan_compute(
     config: Config,
     output: Output,
     *,
-    check: Callable[[Dataset], None] | None = None,
+    opens: Opens | None = None,
 ) -> Plan:
     """What a run would do. All that can be refused without torch is refused here.
 
@@ -161,9 +162,7 @@ def plan_compute(
         cache=_path(options["judge_cache"]),
         offline=options["offline"],
     )
-    dataset = options_to_dataset(options)
-    if check is not None:
-        check(dataset)
+    dataset = options_to_dataset(options, opens)
     return setup.make_plan(
         dataset,
         metrics=_names("--metrics", options["metrics"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from aigve_cli.output import Output
 
 if TYPE_CHECKING:
     from aigve_cli.dataset.annotations import Annotations
+    from aigve_cli.dataset.listing import Opens
     from aigve_cli.dataset.samples import Dataset
 
 
@@ -57,23 +58,21 @@ def run_prepare(
     options: Mapping[str, Any],
     output: Output,
     *,
-    check: Callable[[Dataset], None] | None = None,
+    opens: Opens | None = None,
 ) -> None:
     """Find pairs and prompts, and write or print them.
 
     Args:
         options: Of the command, as the parser gives them.
         output: Where the path or the JSON, and words go.
-        check: Refuses videos that may not be read.
+        opens: Refuses videos that may not be read.
 
     Raises:
         AigveError: Input or the place of the file are not as needed.
     """
     from aigve_cli.dataset.annotations import annotations_to_document, samples_to_annotations
 
-    dataset = options_to_dataset(options)
-    if check is not None:
-        check(dataset)
+    dataset = options_to_dataset(options, opens)
     for line in dataset.describe():
         output.note(line)
     if options["dry_run"]:
@@ -85,7 +84,7 @@ def run_prepare(
     output.text(str(path))
 
 
-def options_to_dataset(options: Mapping[str, Any]) -> Dataset:
+def options_to_dataset(options: Mapping[str, Any], opens: Opens | None = None) -> Dataset:
     """The videos that the input options name, of whichever command: others have fewer of them."""
     from aigve_cli.dataset.samples import load_dataset
 
@@ -97,6 +96,7 @@ def options_to_dataset(options: Mapping[str, Any]) -> Dataset:
         recursive=options["recursive"],
         prompt=options["prompt"],
         prompt_from_name=options["prompt_from_name"],
+        opens=opens,
     )
 
 

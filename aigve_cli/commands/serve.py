@@ -214,6 +214,7 @@ def serve(
         log_level=log_level,
         # The server's own lines have no ids and no queries.
         access_log=False,
-        timeout_graceful_shutdown=30,
+        # Whoever waits is told at once; this is for those who do not listen.
+        timeout_graceful_shutdown=5,
         server_header=False,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from aigve_cli.commands.prepare import options_to_dataset
 from aigve_cli.output import Output
 
 if TYPE_CHECKING:
-    from aigve_cli.dataset.samples import Dataset
+    from aigve_cli.dataset.listing import Opens
 
 
 def stage(
@@ -59,14 +59,14 @@ def run_stage(
     options: Mapping[str, Any],
     output: Output,
     *,
-    check: Callable[[Dataset], None] | None = None,
+    opens: Opens | None = None,
 ) -> None:
     """Gather a data set in a folder, or say what would happen.
 
     Args:
         options: Of the command, as the parser gives them.
         output: Where the path of the annotations, and words go.
-        check: Refuses videos that may not be read.
+        opens: Refuses videos that may not be read.
 
     Raises:
         AigveError: Input or the folder are not as needed.
@@ -77,9 +77,7 @@ def run_stage(
     folder, out_json = options["stage_dataset"], options["out_json"]
     if folder is None:
         raise UsageError("--stage-dataset is missing.")
-    dataset = options_to_dataset(options)
-    if check is not None:
-        check(dataset)
+    dataset = options_to_dataset(options, opens)
     note_unused_out_json(output, out_json, folder)
     staged = staging.stage_dataset(
         dataset,

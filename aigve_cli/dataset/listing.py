@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +30,17 @@ class Listing:
     left_out: tuple[LeftOut, ...]
 
 
+Opens = Callable[[Path], None]
+"""Refuses a path that may not be looked at, by an error."""
+
+
 def list_videos(
-    folder: Path, *, recursive: bool, option: str, excluding: Path | None = None
+    folder: Path,
+    *,
+    recursive: bool,
+    option: str,
+    excluding: Path | None = None,
+    opens: Opens | None = None,
 ) -> Listing:
     """The videos of a folder.
 
@@ -42,6 +51,7 @@ def list_videos(
         recursive: Look in subfolders too; linked ones are visited once.
         option: The option that named the folder, for messages.
         excluding: A subfolder that is skipped: the other role's.
+        opens: Refuses folders and links before they are followed.
 
     Raises:
         UsageError: The folder is missing, is no folder, or holds no video.
@@ -54,37 +64,31 @@ def list_videos(
     resolved = folder.resolve()
     videos: list[str] = []
     left_out: list[LeftOut] = []
-    for name, problem in _walk(folder, recursive=recursive, excluding=excluding):
+    for name, problem in _walk(folder, recursive=recursive, excluding=excluding, opens=opens):
         if problem is None:
             videos.append(name)
         else:
             left_out.append(LeftOut(resolved / name, problem))
     if not videos:
-        raise _no_videos(folder, left_out, recursive=recursive, option=option, excluding=excluding)
+        deeper = not recursive and any(
+            problem is None
+            for _, problem in _walk(folder, recursive=True, excluding=excluding, opens=opens)
+        )
+        raise _no_videos(folder, left_out, deeper=deeper, option=option)
     return Listing(tuple(sorted(videos)), tuple(sorted(left_out, key=lambda item: item.path)))
 
 
-def _no_videos(
-    folder: Path,
-    left_out: list[LeftOut],
-    *,
-    recursive: bool,
-    option: str,
-    excluding: Path | None,
-) -> UsageError:
+def _no_videos(folder: Path, left_out: list[LeftOut], *, deeper: bool, option: str) -> UsageError:
     message = f"No videos in '{folder}': looked for {' '.join(EXTENSIONS)}."
     if left_out:
         first = left_out[0]
         message += f" Left out: {len(left_out)}, such as '{first.path.name}' ({first.reason})."
-    deeper = not recursive and any(
-        problem is None for _, problem in _walk(folder, recursive=True, excluding=excluding)
-    )
     hint = "Its subfolders hold videos: add --recursive." if deeper else f"Check {option}."
     return UsageError(message, hint=hint)
 
 
 def _walk(
-    folder: Path, *, recursive: bool, excluding: Path | None
+    folder: Path, *, recursive: bool, excluding: Path | None, opens: Opens | None
 ) -> Iterator[tuple[str, str | None]]:
     """Each video's relative path with None, or with the reason why it is left out."""
     visited = {} if excluding is None else {os.path.realpath(excluding): ""}
@@ -100,6 +104,8 @@ def _walk(
         subfolders = []
         for entry in entries:
             name = f"{parent}/{entry.name}" if parent else entry.name
+            if opens is not None and _is_followed(entry, recursive):
+                opens(Path(entry.path))
             try:
                 is_folder = entry.is_dir()
             except OSError:
@@ -115,6 +121,13 @@ def _walk(
                 elif visited[real]:
                     yield name, f"the same folder as '{visited[real]}'"
         pending.extend(reversed(subfolders))
+
+
+def _is_followed(entry: os.DirEntry[str], recursive: bool) -> bool:
+    """Whether more of it than its name would be looked at."""
+    if entry.is_dir(follow_symlinks=False):
+        return recursive and not entry.name.startswith(".")
+    return entry.is_symlink() and (recursive or is_video(entry.name))
 
 
 def _problem(entry: os.DirEntry[str]) -> str | None:

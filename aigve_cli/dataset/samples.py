@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aigve_cli.contract import Sample
 from aigve_cli.dataset.annotations import Annotations, path_to_relative, read_annotations
-from aigve_cli.dataset.listing import LeftOut, list_videos
+from aigve_cli.dataset.listing import LeftOut, Opens, list_videos
 from aigve_cli.dataset.pairing import (
     DEFAULT_SUFFIXES,
     Suffixes,
@@ -115,6 +115,7 @@ def load_dataset(
     prompt: str | None = None,
     prompt_from_name: bool = False,
     vbench_info: Path | None = None,
+    opens: Opens | None = None,
 ) -> Dataset:
     """Find the videos, their references and their prompts.
 
@@ -131,6 +132,7 @@ def load_dataset(
         prompt: One prompt for every video.
         prompt_from_name: Take each prompt from the file's name.
         vbench_info: VBench's suite of prompts: only its videos are taken, each for its dimensions.
+        opens: Refuses paths that may not be looked at, before anything tells whether they exist.
 
     Raises:
         UsageError: Options that contradict each other, a missing folder or file, a folder without
@@ -140,9 +142,11 @@ def load_dataset(
     options = PromptOptions(prompts, prompt, prompt_from_name)
     tokens = Suffixes(suffixes)
     if input_dir is not None:
-        dataset = _folders_to_dataset(input_dir, reference_dir, tokens, recursive=recursive)
+        dataset = _folders_to_dataset(
+            input_dir, reference_dir, tokens, recursive=recursive, opens=opens
+        )
     else:
-        dataset = _annotations_to_dataset(annotations, video_dir)
+        dataset = _annotations_to_dataset(annotations, video_dir, opens)
         if recursive:
             note = "--recursive is not used: the annotation file names the videos."
             dataset = replace(dataset, notes=(*dataset.notes, note))
@@ -220,10 +224,15 @@ def _check_options(
 
 
 def _folders_to_dataset(
-    input_dir: Path, reference_dir: Path | None, suffixes: Suffixes, *, recursive: bool
+    input_dir: Path,
+    reference_dir: Path | None,
+    suffixes: Suffixes,
+    *,
+    recursive: bool,
+    opens: Opens | None,
 ) -> Dataset:
     found = list_videos(
-        input_dir, recursive=recursive, option="--input-dir", excluding=reference_dir
+        input_dir, recursive=recursive, option="--input-dir", excluding=reference_dir, opens=opens
     )
     video_dir = input_dir.resolve()
     left_out = found.left_out
@@ -238,7 +247,11 @@ def _folders_to_dataset(
                 hint="For a folder that holds both roles, give only --input-dir.",
             )
         references = list_videos(
-            reference_dir, recursive=recursive, option="--reference-dir", excluding=input_dir
+            reference_dir,
+            recursive=recursive,
+            option="--reference-dir",
+            excluding=input_dir,
+            opens=opens,
         )
         left_out += references.left_out
         pairing = folders_to_pairs(found.videos, references.videos, suffixes)
@@ -264,7 +277,9 @@ def _folders_to_dataset(
     )
 
 
-def _annotations_to_dataset(path: Path | None, video_dir: Path | None) -> Dataset:
+def _annotations_to_dataset(
+    path: Path | None, video_dir: Path | None, opens: Opens | None
+) -> Dataset:
     notes = []
     if path is None:
         path, video_dir = _of_current_folder()
@@ -273,7 +288,11 @@ def _annotations_to_dataset(path: Path | None, video_dir: Path | None) -> Datase
     if not content.entries:
         detail = f" ({content.problems[0]})" if content.problems else ""
         raise UsageError(f"Annotation file '{path}' names no video{detail}.")
-    folder = (video_dir or _likely_video_dir(path, content)).resolve()
+    folder = (video_dir or _likely_video_dir(path, content, opens)).resolve()
+    if opens is not None:
+        written = (w for e in content.entries for w in (e.generated, e.reference) if w is not None)
+        for name in (*written, *content.references):
+            opens(folder / name)
     if not folder.is_dir():
         raise UsageError(f"The folder '{folder}' does not exist.", hint="Check --video-dir.")
 
@@ -325,7 +344,7 @@ def _of_current_folder() -> tuple[Path, Path]:
     )
 
 
-def _likely_video_dir(path: Path, content: Annotations) -> Path:
+def _likely_video_dir(path: Path, content: Annotations, opens: Opens | None) -> Path:
     """The first of the usual places where one of the named videos is."""
     places = [path.parent]
     if path.absolute().parent.name == "annotations":
@@ -333,9 +352,22 @@ def _likely_video_dir(path: Path, content: Annotations) -> Path:
     if content.source and Path(content.source).is_absolute():
         places.append(Path(content.source))
     for place in places:
+        if not _all_open(place, content, opens):
+            continue
         if any(os.path.exists(place / entry.generated) for entry in content.entries):
             return place
     return path.parent
+
+
+def _all_open(place: Path, content: Annotations, opens: Opens | None) -> bool:
+    """Whether it may be told which of the videos are in a folder."""
+    if opens is not None:
+        try:
+            for entry in content.entries:
+                opens(place / entry.generated)
+        except UsageError:
+            return False
+    return True
 
 
 def _missing_files(samples: Sequence[Sample], path: Path, video_dir: Path) -> list[str]:

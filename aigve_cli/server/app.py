@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 import shutil
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
@@ -22,6 +24,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.security import HTTPBearer
 from fastapi.sse import format_sse_event
+from starlette.formparsers import MultiPartParser
 
 from aigve_cli import __version__
 from aigve_cli.commands.computing import plan_compute
@@ -42,12 +45,18 @@ from aigve_cli.server.answers import (
     job_to_results,
     returncode_to_status,
 )
-from aigve_cli.server.commandline import help_text, parse_command
+from aigve_cli.server.commandline import Command, help_text, parse_command
 from aigve_cli.server.fields import RunRequest, fields_to_command, upload_signature
 from aigve_cli.server.gate import FULL, Gate, has_token
 from aigve_cli.server.guard import ForbiddenError, Guard
 from aigve_cli.server.settings import ServerSettings, environment_to_settings
-from aigve_cli.server.store import Job, QueueFullError, Store, folder_bytes
+from aigve_cli.server.store import (
+    DISK_FULL_SECONDS,
+    Job,
+    QueueFullError,
+    Store,
+    folder_bytes,
+)
 from aigve_cli.server.supervisor import Supervisor
 from aigve_cli.server.uploads import uploads_to_fields
 from aigve_cli.server.watch import Watch
@@ -55,6 +64,8 @@ from aigve_cli.server.worker import UPLOAD
 
 log = logging.getLogger("aigve.server")
 KEEP_ALIVE_SECONDS = 15.0
+SPOOLED_BYTES = 64 << 10
+"""Of one uploaded file in memory."""
 LOST_SECONDS = 30.0
 """A worker that was not seen for so long is not there."""
 _FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
@@ -74,9 +85,11 @@ _REFUSED: Answers = {
         "description": "A path, a checkpoint or a judge that this server does not open to callers.",
     },
 }
+_ENDING: Answers = {503: {"model": Problem, "description": "The server is to end, or its disk."}}
 _FIELDS: Answers = {422: {"model": FieldProblems, "description": "A field is wrong, by name."}}
 _TAKEN: Answers = {
     **_REFUSED,
+    408: {"model": Problem, "description": "Nothing came for a minute."},
     413: {"model": Problem, "description": "The body is too large."},
     429: {"model": Problem, "description": "As many jobs wait as may: see Retry-After."},
 }
@@ -89,7 +102,7 @@ _RAN: Answers = {
     },
     500: {"model": RunAnswer | Problem, "description": "Exit code 1, or a defect of the server."},
     503: {
-        "model": RunAnswer,
+        "model": RunAnswer | Problem,
         "description": "Exit code 4: weights or the machine; or the server is to end, and the job "
         "goes on when it is started again.",
     },
@@ -123,15 +136,15 @@ class Service:
         """How long results can be fetched."""
         return self.settings.keep_hours * 3600
 
-    def refuse_if_full(self) -> None:
-        """Refuse what could not be taken.
+    def refuse_upload(self, size: int) -> None:
+        """Refuse what could not be taken, before it comes.
 
         Raises:
-            QueueFullError: As many jobs wait as may, or their files take what they may.
+            QueueFullError: As many jobs wait as may, or so many bytes more would be too many.
         """
         self.store.refuse_if_full(self.settings.queue_size)
-        if self.store.bytes() >= self.settings.quota_bytes:
-            raise QueueFullError(300)
+        if self.store.bytes() + size > self.settings.quota_bytes:
+            raise QueueFullError(DISK_FULL_SECONDS)
 
     def submit(self, id: str, fields: Mapping[str, Any], *, size: int = 0) -> Job:
         """Check a request as far as that goes without computing, and queue it.
@@ -141,23 +154,45 @@ class Service:
             ForbiddenError: It may not be done.
             QueueFullError: Not now.
         """
-        command, arguments = fields_to_command(fields)
+        folder = self.store.job_folder(id)
+        try:
+            command, arguments = fields_to_command(fields)
+            self._check(command, arguments, folder)
+        except AigveError as error:
+            error.message = hide_folder(error.message, folder)
+            error.hint = hide_folder(error.hint, folder) if error.hint else None
+            raise
+        except (ValueError, ArithmeticError, RuntimeError) as error:
+            # What no parser has thought of, such as numbers of thousands of digits.
+            raise UsageError(f"The request cannot be read: {type(error).__name__}.") from error
+        except OSError as error:
+            raise UsageError(f"A path cannot be read: {error.strerror}.") from error
+        settings = self.settings
+        job = self.store.add(
+            id,
+            command,
+            arguments,
+            most=settings.queue_size,
+            size=size,
+            most_bytes=settings.quota_bytes,
+        )
+        log.info("job %s: queued", id[:6])
+        return job
+
+    def _check(self, command: Command, arguments: list[str], folder: Path) -> None:
         parsed = parse_command(command, arguments)
         if command == "compute" and not parsed.given & {"input_dir", "annotations"}:
             raise UsageError("There is no input_dir.", option="input_dir")
-        guard = self.guard.of_job(self.store.job_folder(id))
+        guard = self.guard.of_job(folder)
         guard.check(parsed)
-        # Which network a checkpoint is of only torch can tell, and torch is the worker's.
-        if command == "compute" and parsed.options["fvd_model"] is None:
-            silent = Output(silent=True)
-            plan_compute(parsed.options, parsed.config, silent, check=guard.check_dataset)
+        options = parsed.options
+        # What has to be opened to be planned with is the worker's: it may take much memory, or
+        # torch.
+        named = ("fvd_model", "reference_stats")
+        if command != "compute" or any(options[name] is not None for name in named):
+            options_to_dataset(options, guard.opens)
         else:
-            guard.check_dataset(options_to_dataset(parsed.options))
-        self.refuse_if_full()
-        most = self.settings.queue_size
-        job = self.store.add(id, command, arguments, most=most, size=size)
-        log.info("job %s: queued", id[:6])
-        return job
+            plan_compute(options, parsed.config, Output(silent=True), opens=guard.opens)
 
     def answer(self, job: Job) -> JobAnswer:
         """A job for its caller."""
@@ -183,7 +218,7 @@ class Service:
             answer.stderr = "The server is to end. The job goes on when it is started again.\n"
         elif last.state == "cancelled":
             code = 409
-        return JSONResponse(answer.model_dump(mode="json"), code)
+        return _Json(answer.model_dump(mode="json"), code)
 
     async def events(self, id: str, after: int) -> AsyncIterator[bytes]:
         """What happens to a job, as server-sent events."""
@@ -248,13 +283,15 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
     _log_to_stderr(settings)
     service = Service(settings)
     settings.incoming_dir.mkdir(exist_ok=True, mode=0o700)
-    # Uploads wait in files without a name on this disk, not in the machine's folder of such files.
+    # Uploads wait in files without a name on this disk, not in the machine's folder of such files,
+    # and not in memory.
     tempfile.tempdir = str(settings.incoming_dir)
+    MultiPartParser.spool_max_size = SPOOLED_BYTES
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         service.watch.start()
-        _leave_at_the_signal(service.watch)
+        _leave_at_the_signal(service)
         service.supervisor.start()
         try:
             yield
@@ -269,7 +306,12 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
         lifespan=lifespan,
         form_limits={"max_files": 10_000, "max_fields": 2_000, "max_part_size": 1_000_000},
     )
-    app.add_middleware(Gate, settings=settings, refuse_upload=service.refuse_if_full)
+    app.add_middleware(
+        Gate,
+        settings=settings,
+        refuse_upload=service.refuse_upload,
+        stopping=service.watch.stopping,
+    )
     _handle_errors(app)
     _add_endpoints(app, service)
     return app
@@ -347,7 +389,7 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
         tags=["jobs"],
         status_code=202,
         response_model=JobAnswer,
-        responses={**_TAKEN, **_FIELDS},
+        responses={**_TAKEN, **_FIELDS, **_ENDING},
     )
     def add_job(body: RunRequest) -> Response:  # type: ignore[valid-type]
         """Queue what `POST /run` does, and answer at once."""
@@ -369,10 +411,7 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
             store.remove(id)
             return service.answer(job)
         store.cancel(id)
-        now = store.job(id) or job
-        if now.state == "cancelled":
-            shutil.rmtree(store.job_folder(id) / UPLOAD, ignore_errors=True)
-        return service.answer(now)
+        return service.answer(store.job(id) or job)
 
     @guarded.get(
         "/jobs/{id}/results",
@@ -385,7 +424,7 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
         job = _known(store, id)
         if not job.is_finished:
             return _problem(409, f"The job is {job.state}.")
-        return JSONResponse(service.results(job).model_dump(mode="json"))
+        return _Json(service.results(job).model_dump(mode="json"))
 
     @guarded.get(
         "/jobs/{id}/events",
@@ -408,8 +447,8 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
     ) -> Response:
         """Follow a job, as server-sent events."""
         job = await run_in_threadpool(_known, store, id)
-        after = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else 0
-        stream = service.events(job.id, min(after, 2**31))
+        is_number = last_event_id.isascii() and last_event_id.isdecimal()
+        stream = service.events(job.id, int(last_event_id[:9]) if is_number else 0)
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         return StreamingResponse(stream, headers=headers, media_type="text/event-stream")
 
@@ -442,7 +481,7 @@ def _submit_upload(service: Service, form: dict[str, Any], given: set[str]) -> J
 def _accepted(service: Service, job: Job) -> Response:
     answer = service.answer(job)
     headers = {"location": answer.links.self}
-    return JSONResponse(answer.model_dump(mode="json"), 202, headers)
+    return _Json(answer.model_dump(mode="json"), 202, headers)
 
 
 def _known(store: Store, id: str) -> Job:
@@ -476,7 +515,7 @@ def _handle_errors(app: FastAPI) -> None:
     async def unreadable(_request: Request, error: RequestValidationError) -> Response:
         # Without the values, of which some are no JSON.
         problems = [{key: one[key] for key in ("loc", "msg", "type")} for one in error.errors()]
-        return JSONResponse({"detail": problems}, 422)
+        return _Json({"detail": problems}, 422)
 
     @app.exception_handler(AigveError)
     async def refused(request: Request, error: AigveError) -> Response:
@@ -488,7 +527,7 @@ def _handle_errors(app: FastAPI) -> None:
         loc = ["body", field] if field else ["body"]
         detail = [{"loc": loc, "msg": message, "type": "forbidden" if code == 403 else "usage"}]
         if code in (403, 422):
-            return JSONResponse({"detail": detail}, code)
+            return _Json({"detail": detail}, code)
         return _problem(code, message)
 
     @app.exception_handler(QueueFullError)
@@ -502,12 +541,12 @@ def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(OSError)
     async def disk(_request: Request, error: OSError) -> Response:
         log.error("disk: %s", error.strerror)
-        return _problem(500, f"The server's disk: {error.strerror}.")
+        return _problem(503, f"The server's disk: {error.strerror}.")
 
-    @app.exception_handler(Exception)
-    async def internal(_request: Request, error: Exception) -> Response:
-        log.error("internal error: %s", type(error).__name__)
-        return _problem(500, f"Internal error: {type(error).__name__}. This is a defect of aigve.")
+    @app.exception_handler(sqlite3.Error)
+    async def database(_request: Request, error: sqlite3.Error) -> Response:
+        log.error("database: %s", error)
+        return _problem(503, f"The server's queue: {error}.")
 
 
 def _field_of(error: AigveError) -> str:
@@ -519,7 +558,16 @@ def _field_of(error: AigveError) -> str:
 
 
 def _problem(code: int, words: str, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse({"detail": words}, code, headers)
+    return _Json({"detail": words}, code, headers)
+
+
+class _Json(JSONResponse):
+    """JSON of texts that need not be valid, such as names of files."""
+
+    def render(self, content: Any) -> bytes:
+        """A lone surrogate as the escape that JSON has for it."""
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8", "backslashreplace")
 
 
 # --- steps ------------------------------------------------------------------------------------
@@ -534,8 +582,6 @@ def _signature_of_request() -> Any:
 
 
 def _event(name: str, data: Any, *, id: str | None = None) -> bytes:
-    import json
-
     return format_sse_event(event=name, data_str=json.dumps(data), id=id)
 
 
@@ -553,14 +599,15 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _leave_at_the_signal(watch: Watch) -> None:
-    """Tell those who wait when the server is told to end: it would wait for them for ever."""
+def _leave_at_the_signal(service: Service) -> None:
+    """Tell workers and those who wait that the server is to end, which would wait for them."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         earlier = signal.getsignal(number)
 
         def leave(signum: int, frame: Any, earlier: Any = earlier) -> None:
-            loop.call_soon_threadsafe(watch.stopping.set)
+            loop.call_soon_threadsafe(service.watch.stopping.set)
+            service.supervisor.ask_to_stop()
             if callable(earlier):
                 earlier(signum, frame)
 

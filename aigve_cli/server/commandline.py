@@ -15,6 +15,7 @@ import typer
 
 from aigve_cli.commands.origins import option_ranks, outranked
 from aigve_cli.config import CONFIG, CONFIG_PROBLEM, Config
+from aigve_cli.dataset.prompts import is_text
 from aigve_cli.errors import UsageError
 
 Command = Literal["compute", "prepare", "stage"]
@@ -117,6 +118,8 @@ def parse_command(command: Command, arguments: Sequence[str]) -> Parsed:
     """
     from aigve_cli.main import configure
 
+    if not all(map(is_text, arguments)) or any("\0" in word for word in arguments):
+        raise UsageError("A value holds a character that no name of a file can have.")
     if help_flag := next((word for word in arguments if word in ("--help", "-h")), None):
         raise UsageError(
             f"{help_flag} is not an option of a run.", hint="GET /help shows the options."
@@ -129,6 +132,10 @@ def parse_command(command: Command, arguments: Sequence[str]) -> Parsed:
         context: Any = subcommand.make_context(command, list(arguments), parent=root)
     except typer.TyperException as error:
         raise _unreadable(error) from error
+    except typer.Exit:
+        raise UsageError("A flag asks for help, which is no run.") from None
+    except OSError as error:
+        raise UsageError(f"A path cannot be read: {error.strerror}.") from error
     if CONFIG_PROBLEM in root.meta:
         raise root.meta[CONFIG_PROBLEM]
     options = dict(context.params)
@@ -172,7 +179,7 @@ def _unreadable(error: typer.TyperException) -> UsageError:
     parameter = getattr(error, "param", None)
     if flag is None and parameter is not None and getattr(parameter, "opts", None):
         flag = max(parameter.opts, key=len)
-    message = str(getattr(error, "message", error))
+    message = str(getattr(error, "message", error)) or "it is missing."
     if parameter is not None and flag is not None:
         message = f"{flag}: {message}"
     return UsageError(message, option=flag.lstrip("-").replace("-", "_") if flag else "")

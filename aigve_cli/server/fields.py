@@ -125,7 +125,7 @@ def fields_to_command(fields: Mapping[str, Any]) -> tuple[Command, list[str]]:
         given |= _cdfvd(given)
     for name in ("fps", "batch_size", "decode_workers"):
         if isinstance(given.get(name), float):
-            given[name] = f"{given[name]:g}"
+            given[name] = repr(given[name]).removesuffix(".0")
     return command, [*fields_to_arguments(given, command), *(given.get("extra_args") or [])]
 
 

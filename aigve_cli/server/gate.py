@@ -22,6 +22,8 @@ OPEN_PATHS = ("/healthz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.
 UPLOAD_PATH = "/run_upload"
 MOST_JSON_BYTES = 1_000_000
 DRAINED_BYTES, DRAINED_SECONDS = 64_000_000, 5.0
+IDLE_SECONDS = 60.0
+"""A body of which nothing comes for so long is not waited for."""
 _JOB_ID = re.compile(r"(/jobs/)[^/]+")
 
 
@@ -39,13 +41,23 @@ class Gate:
     Args:
         app: What is behind it.
         settings: Who may come in.
-        refuse_upload: Raises :class:`QueueFullError` where nothing more can be taken.
+        refuse_upload: Raises :class:`QueueFullError` where so many bytes more can't be taken.
+        stopping: Set when the server is to end.
     """
 
-    def __init__(self, app: Any, settings: ServerSettings, refuse_upload: Callable[[], None]):
+    def __init__(
+        self,
+        app: Any,
+        settings: ServerSettings,
+        refuse_upload: Callable[[int], None],
+        stopping: asyncio.Event,
+    ) -> None:
         self._app = app
         self._settings = settings
         self._refuse_upload = refuse_upload
+        self._stopping = stopping
+        self._uploads: dict[_Body, None] = {}
+        """Those that are being received."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Handle one connection."""
@@ -64,7 +76,7 @@ class Gate:
             await self._let_in(scope, receive, sending)
         finally:
             # Never a query, a header or a body; and an id is the key to its job.
-            path = _JOB_ID.sub(r"\1…", scope["path"])
+            path = ascii(_JOB_ID.sub(r"\1...", scope["path"]))[1:-1][:100]
             seconds = time.monotonic() - start
             # Whoever watches the server asks for its health every few seconds.
             level = logging.DEBUG if path == "/healthz" and status == 200 else logging.INFO
@@ -78,9 +90,21 @@ class Gate:
             await _answer(send, error)
             await _drain(receive)
             return
-        body = _Body(receive, most)
-        await self._app(scope, body.receive, body.sending(send))
-        if body.is_over:
+        body = _Body(receive, most, self._stopping)
+        if _is_upload(scope):
+            self._uploads[body] = None
+        sending = body.sending(send)
+        try:
+            await self._app(scope, body.receive, sending)
+        except Exception as error:
+            # Here rather than in the server's own handler, which would log what the request said.
+            log.error("internal error: %s", type(error).__name__)
+            log.debug("", exc_info=error)
+            words = f"Internal error: {type(error).__name__}. This is a defect of aigve."
+            await sending.instead(_RefusedError(500, words))
+        finally:
+            self._uploads.pop(body, None)
+        if body.refused:
             await _drain(receive)
 
     def _check(self, scope: Any, headers: dict[str, str | None]) -> int:
@@ -95,20 +119,25 @@ class Gate:
                 )
         elif not settings.insecure:
             self._check_is_local(scope, headers)
-        self._check_origin(headers)
-        upload = path == UPLOAD_PATH and scope["method"] == "POST"
-        most = settings.max_upload_bytes if upload else MOST_JSON_BYTES
+        _check_origin(headers)
+        most = settings.max_upload_bytes if _is_upload(scope) else MOST_JSON_BYTES
         length = headers.get("content-length", "0")
-        if length is None or not length.isascii() or not length.isdecimal():
+        if length is None or not length.isascii() or not length.isdecimal() or len(length) > 18:
             raise _RefusedError(400, "Content-Length is not a number.")
         if int(length) > most:
             raise _RefusedError(413, f"The body is larger than {most} bytes.")
-        if upload:
-            try:
-                self._refuse_upload()
-            except QueueFullError as error:
-                raise _RefusedError(429, FULL, **{"retry-after": str(error.seconds)}) from error
+        if _is_upload(scope):
+            self._check_room(int(length))
         return most
+
+    def _check_room(self, length: int) -> None:
+        coming = sum(body.received for body in self._uploads)
+        try:
+            if len(self._uploads) >= settings_to_uploads(self._settings):
+                raise QueueFullError(2)
+            self._refuse_upload(coming + length)
+        except QueueFullError as error:
+            raise _RefusedError(429, FULL, **{"retry-after": str(error.seconds)}) from error
 
     def _check_is_local(self, scope: Any, headers: dict[str, str | None]) -> None:
         """Without a token only this machine, and no page that a browser here has opened."""
@@ -125,13 +154,26 @@ class Gate:
                 403, "This server is not known by that name: --allow-host NAME allows one."
             )
 
-    def _check_origin(self, headers: dict[str, str | None]) -> None:
-        """A page of another site may not send anything, whoever has opened it."""
-        if "origin" not in headers:
-            return
-        origin = headers["origin"] or ""
-        if urlsplit(origin).netloc.lower() != (headers.get("host") or "").lower():
-            raise _RefusedError(403, "Requests from pages of other sites are refused.")
+
+def settings_to_uploads(settings: ServerSettings) -> int:
+    """How many uploads may be received at a time: as many as could wait afterwards."""
+    return settings.queue_size + 1
+
+
+def _is_upload(scope: Any) -> bool:
+    return bool(scope["path"] == UPLOAD_PATH and scope["method"] == "POST")
+
+
+def _check_origin(headers: dict[str, str | None]) -> None:
+    """A page of another site may not send anything, whoever has opened it."""
+    if "origin" not in headers:
+        return
+    try:
+        origin = urlsplit(headers["origin"] or "").netloc.lower()
+    except ValueError:
+        origin = ""
+    if not origin or origin != (headers.get("host") or "").lower():
+        raise _RefusedError(403, "Requests from pages of other sites are refused.")
 
 
 FULL = "As many jobs wait as may; try again later."
@@ -159,36 +201,75 @@ def _host_to_name(host: str) -> str:
 
 
 class _Body:
-    """Counts what comes, whatever was announced, and answers 413 in place of what follows."""
+    """Counts what comes, whatever was announced, and ends what does not come."""
 
-    def __init__(self, receive: Any, most: int) -> None:
+    def __init__(self, receive: Any, most: int, stopping: asyncio.Event) -> None:
+        self.received = 0
+        self.refused: _RefusedError | None = None
+        """What is answered in place of what the application says."""
         self._receive = receive
-        self._left = most
         self._most = most
-        self.is_over = False
+        self._stopping = stopping
+        self._is_whole = False
 
     async def receive(self) -> Any:
-        message = await self._receive()
+        if self._is_whole:
+            return await self._receive()  # the application waits for its caller to leave
+        message = await self._next()
         if message["type"] == "http.request":
-            self._left -= len(message.get("body", b""))
-            if self._left < 0:
-                self.is_over = True
-                raise _RefusedError(413, "too large")
+            self._is_whole = not message.get("more_body", False)
+            self.received += len(message.get("body", b""))
+            if self.received > self._most:
+                self._refuse(413, f"The body is larger than {self._most} bytes.")
         return message
 
-    def sending(self, send: Any) -> Callable[[Any], Any]:
-        answered = False
+    def sending(self, send: Any) -> _Sending:
+        """In place of ``send``."""
+        return _Sending(send, self)
 
-        async def sending(message: Any) -> None:
-            nonlocal answered
-            if not self.is_over:
-                await send(message)
-            elif not answered:
-                answered = True
-                words = f"The body is larger than {self._most} bytes."
-                await _answer(send, _RefusedError(413, words))
+    async def _next(self) -> Any:
+        coming = asyncio.ensure_future(self._receive())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            done, _ = await asyncio.wait(
+                (coming, stopping), timeout=IDLE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            stopping.cancel()
+        if coming in done:
+            return coming.result()
+        coming.cancel()
+        if done:
+            self._refuse(503, "The server is to end.")
+        self._refuse(408, f"Nothing came for {IDLE_SECONDS:g} seconds.")
+        raise AssertionError
 
-        return sending
+    def _refuse(self, status: int, words: str) -> None:
+        self.refused = _RefusedError(status, words)
+        raise self.refused
+
+
+class _Sending:
+    """Sends what the application answers, unless its caller is told something else."""
+
+    def __init__(self, send: Any, body: _Body) -> None:
+        self._send = send
+        self._body = body
+        self._has_begun = False
+        self._is_told = False
+
+    async def __call__(self, message: Any) -> None:
+        if self._body.refused is not None and not self._has_begun:
+            await self.instead(self._body.refused)
+        elif not self._is_told:
+            self._has_begun = True
+            await self._send(message)
+
+    async def instead(self, error: _RefusedError) -> None:
+        """Say this, if nothing was said yet."""
+        if not self._has_begun and not self._is_told:
+            self._is_told = True
+            await _answer(self._send, error)
 
 
 async def _drain(receive: Any) -> None:

@@ -10,18 +10,32 @@ from typing import Any
 
 from aigve_cli.config import texts_to_models, texts_to_settings
 from aigve_cli.contract import Option
-from aigve_cli.dataset.samples import Dataset
 from aigve_cli.errors import UsageError
+from aigve_cli.judges.settings import judge_settings
 from aigve_cli.server.commandline import Declaration, Parsed, declarations
 
-MOST = {"whole": 10_000_000, "number": 1_000_000.0}
-MOST_AT_A_TIME = 64
+MOST = {"whole": 1_000_000, "number": 1_000_000.0}
+MOST_OF = {
+    "max_len": 100_000,
+    "judge_concurrency": 64,
+    "decode_workers": 64,
+    "batch_size": 4096,
+    "fps": 1_000_000.0,
+}
+"""Of options by name: frames of a video that a request may have looked at, and what is done at a
+time."""
+MOST_TEXT_BYTES = 16_000_000
+"""Of a file of prompts, annotations or the like: it takes thirty times as much of memory."""
+MOST_ENTRIES = 10_000
+"""Of a model's folder."""
 OPENAI = "https://api.openai.com/v1"
-_AT_A_TIME = ("judge_concurrency", "decode_workers")
 _WRITTEN_INTO = ("stage_dataset", "output_dir", "judge_cache")
 """Options that name a folder whose entries are written."""
-_WRITTEN = {"out_json": ".json", "save_stats": ".npz"}
-"""Options that name a file to write, and what it must be called: not as another's file is."""
+_ENDINGS = {"out_json": ".json", "save_stats": ".npz", "reference_stats": ".npz"}
+"""Options that name a file, and what it must be called: what is written never replaces a video,
+and what was uploaded as one is never read as anything else."""
+_TEXTS = ("annotations", "prompts", "vbench_info")
+_MODEL_FOLDERS = ("weights_dir", "fvd_model")
 
 
 class ForbiddenError(UsageError):
@@ -55,9 +69,6 @@ class Guard:
             ForbiddenError: A path outside, an unknown checkpoint, a judge that is not allowed.
             UsageError: A value that no run has a use for.
         """
-        for word in parsed.arguments:
-            if "\0" in word:
-                raise UsageError("A value holds the character NUL, which no file name can have.")
         for option in declarations(parsed.command):
             if option.parameter in parsed.given:
                 self._check_option(option, parsed.options[option.parameter])
@@ -83,16 +94,13 @@ class Guard:
                 option=option,
             )
 
-    def check_dataset(self, dataset: Dataset) -> None:
-        """Refuse a data set of which a video lies, or is a link to a file, outside.
+    def opens(self, path: Path) -> None:
+        """Refuse a folder or a file of a data set that lies, or is a link to what lies, outside.
 
         Raises:
-            ForbiddenError: One does.
+            ForbiddenError: It does.
         """
-        for sample in dataset.samples:
-            for path in (sample.generated, sample.reference):
-                if path is not None:
-                    self.check_path(path, "input_dir")
+        self.check_path(path, "input_dir")
 
     def _is_open(self, place: Path) -> bool:
         if place.is_relative_to(self.closed):
@@ -104,23 +112,27 @@ class Guard:
         # Also what is not a number at all.
         if most is not None and value is not None and not value <= most:
             raise UsageError(f"{option.flag} {value:g}: {most:g} at most.", option=option.name)
-        many = option.name in _AT_A_TIME and str(value).isdecimal()
-        if many and int(value) > MOST_AT_A_TIME:
-            raise UsageError(
-                f"{option.flag} {value}: {MOST_AT_A_TIME} at most.", option=option.name
-            )
+        bound, text = MOST_OF.get(option.name, float("inf")), str(value)
+        # Not every text of digits is a number that Python reads.
+        if option.name in MOST_OF and (len(text) > 24 or not _number(text) <= bound):
+            raise UsageError(f"{option.flag}: {bound:g} at most.", option=option.name)
         if option.kind == "path" and value is not None:
             self.check_path(value, option.name)
-            ending = _WRITTEN.get(option.name, "")
+            ending = _ENDINGS.get(option.name, "")
             if not str(value).endswith(ending):
                 raise UsageError(
                     f"{option.flag} {value}: must end in {ending}.", option=option.name
                 )
+            if option.name in _TEXTS:
+                _check_size(value, option.name)
             if option.name in _WRITTEN_INTO:
                 self._check_entries(Path(value), option.name)
+            if option.name in _MODEL_FOLDERS or option.hidden:
+                self._check_links(Path(value), option.name)
         elif option.name == "model":
             for path in texts_to_models(value, option.flag).values():
                 self.check_path(path, option.name)
+                self._check_links(path, option.name)
         elif option.name == "set":
             self._check_settings(texts_to_settings(value, option.flag))
 
@@ -150,6 +162,7 @@ class Guard:
     def _check_setting(self, metric: str, option: Option, value: str) -> None:
         if option.names == "file":
             self.check_path(value, "set")
+            _check_size(value, "set")
         elif option.names == "model":
             self.check_model(value, "set")
         elif len(value) > 12 and value.lstrip("+-").replace(".", "", 1).isdigit():
@@ -170,24 +183,62 @@ class Guard:
                 option=option,
             )
         self.check_path(value, option)
+        self._check_links(Path(value), option)
+
+    def _check_links(self, folder: Path, option: str) -> None:
+        """What is read of a model's folder must be in the roots too."""
+        seen = 0
+        for parent, folders, files in os.walk(folder):
+            for name in (*folders, *files):
+                seen += 1
+                if seen > MOST_ENTRIES:
+                    raise ForbiddenError(
+                        f"{option}: '{folder}' holds more than {MOST_ENTRIES} files.", option=option
+                    )
+                path = os.path.join(parent, name)
+                if os.path.islink(path):
+                    self.check_path(path, option)
 
     def _check_judges(self, parsed: Parsed) -> None:
+        """Where a caller has a say, every address that would be asked must be an allowed one."""
         options = parsed.options
-        for name, address in (("judge", "judge_url"), ("judge_text", "judge_text_url")):
-            spec, url = options[name], options[address]
-            if not parsed.given & {name, address} or not spec:
-                continue
-            kind, _, model = spec.partition(":")
-            if kind == "local":
+        for name in ("judge", "judge_text"):
+            kind, _, model = (options[name] or "").partition(":")
+            if name in parsed.given and kind == "local":
                 self.check_model(model.strip(), name)
-                continue
-            asked = (url or options["judge_url"] or OPENAI).rstrip("/")
-            if asked not in {allowed.rstrip("/") for allowed in self.judge_urls}:
+        given = sorted(parsed.given & {"judge", "judge_url", "judge_text", "judge_text_url"})
+        settings = judge_settings(
+            judge=options["judge"],
+            url=options["judge_url"],
+            text=options["judge_text"],
+            text_url=options["judge_text_url"],
+        )
+        if not given or settings is None:
+            return
+        allowed = {address.rstrip("/") for address in self.judge_urls}
+        for spec in settings.specs:
+            asked = (spec.url or OPENAI).rstrip("/")
+            if spec.kind == "openai" and asked not in allowed:
                 raise ForbiddenError(
-                    f"{name}: this server asks no judge at {asked} for callers.",
+                    f"{given[0]}: this server asks no judge at {asked} for callers.",
                     hint="Whoever runs it may allow that: --allow-judge-url.",
-                    option=name,
+                    option=given[0],
                 )
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0  # the command says what it expects
+
+
+def _check_size(path: str | Path, option: str) -> None:
+    """Refuse a file of text that would take the memory of those who only ask."""
+    if os.path.isfile(path) and os.path.getsize(path) > MOST_TEXT_BYTES:
+        raise UsageError(
+            f"{option}: '{path}' is larger than {MOST_TEXT_BYTES} bytes.", option=option
+        )
 
 
 def _registered_models() -> set[str]:

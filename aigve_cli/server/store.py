@@ -13,11 +13,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from aigve_cli.errors import SetupError
 from aigve_cli.server.commandline import Command
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -26,6 +27,9 @@ MOST_ATTEMPTS = 3
 """After so many workers have died of a job, it is given up."""
 MOST_NOTES = 2_000
 """Lines of one job that are kept for those who follow it; all of them are in its results."""
+DISK_FULL_SECONDS = 300
+"""When it is worth trying again: old results go from time to time."""
+YOUNG_SECONDS = 3600.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY,
@@ -108,13 +112,24 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (folder / "jobs").mkdir(exist_ok=True, mode=0o700)
         self._path = folder / "jobs.sqlite"
         self._own = threading.local()
-        with self._writing() as database:
-            for statement in _SCHEMA.split(";"):
-                database.execute(statement)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (folder / "jobs").mkdir(exist_ok=True, mode=0o700)
+            # Nobody else on this machine reads ids or prompts, whoever made the folder.
+            (folder / "jobs").chmod(0o700)
+            self._path.touch(mode=0o600)
+            self._path.chmod(0o600)
+            with self._writing() as database:
+                for statement in _SCHEMA.split(";"):
+                    database.execute(statement)
+        except (OSError, sqlite3.Error) as error:
+            what = getattr(error, "strerror", None) or str(error)
+            raise SetupError(
+                f"The server's state cannot be kept in '{folder}': {what}.",
+                hint=f"Another folder: --state-dir. If it is damaged, move {self._path.name} away.",
+            ) from error
 
     # --- callers ------------------------------------------------------------------------------
 
@@ -127,15 +142,25 @@ class Store:
         return self.folder / "jobs" / id
 
     def add(
-        self, id: str, command: Command, arguments: Sequence[str], *, most: int, size: int = 0
+        self,
+        id: str,
+        command: Command,
+        arguments: Sequence[str],
+        *,
+        most: int,
+        size: int = 0,
+        most_bytes: int | None = None,
     ) -> Job:
-        """Queue a job.
+        """Queue a job whose files have ``size`` bytes.
 
         Raises:
-            QueueFullError: ``most`` jobs wait already.
+            QueueFullError: ``most`` jobs wait already, or all together would take more than
+                ``most_bytes``.
         """
         with self._writing() as database:
             self._refuse_if_full(database, most)
+            if most_bytes is not None and self.bytes() + size > most_bytes:
+                raise QueueFullError(DISK_FULL_SECONDS)
             database.execute(
                 "INSERT INTO jobs (id, state, command, arguments, created, bytes)"
                 " VALUES (?, 'queued', ?, ?, ?, ?)",
@@ -174,14 +199,16 @@ class Store:
     def cancel(self, id: str) -> None:
         """Ask for an end: at once of a job that waits, soon of one that runs."""
         with self._writing() as database:
-            database.execute(
-                "UPDATE jobs SET state = 'cancelled', finished = ?, reason = 'cancelled'"
+            done = database.execute(
+                "UPDATE jobs SET state = 'cancelled', finished = ?, reason = 'cancelled', bytes = 0"
                 " WHERE id = ? AND state = 'queued'",
                 (time.time(), id),
             )
             database.execute(
                 "UPDATE jobs SET wanted = 'cancel' WHERE id = ? AND state = 'running'", (id,)
             )
+        if done.rowcount:
+            shutil.rmtree(self.job_folder(id), ignore_errors=True)
 
     def remove(self, id: str) -> None:
         """Forget a finished job, with its files."""
@@ -274,25 +301,24 @@ class Store:
         Returns:
             The ids of jobs that go on.
         """
+        running = "state = 'running' AND slot = ?"
+        ended = f"finished = ?, slot = NULL, bytes = 0 WHERE {running}"
+        given_up: list[tuple[str]] = []
         with self._writing() as database:
-            running = "state = 'running' AND slot = ?"
             if died:
+                now = time.time()
+                query = f"UPDATE jobs SET state = 'cancelled', reason = 'cancelled', {ended}"
+                query += " AND wanted = 'cancel' RETURNING id"
+                given_up += database.execute(query, (now, slot)).fetchall()
                 reason = f"its worker died {MOST_ATTEMPTS} times"
-                database.execute(
-                    "UPDATE jobs SET state = 'failed', returncode = 1, reason = ?, finished = ?,"
-                    f" slot = NULL WHERE {running} AND attempts >= {MOST_ATTEMPTS}",
-                    (reason, time.time(), slot),
-                )
-                database.execute(
-                    "UPDATE jobs SET state = 'cancelled', reason = 'cancelled', finished = ?,"
-                    f" slot = NULL WHERE {running} AND wanted = 'cancel'",
-                    (time.time(), slot),
-                )
-            found = database.execute(f"SELECT id FROM jobs WHERE {running}", (slot,)).fetchall()
+                query = f"UPDATE jobs SET state = 'failed', returncode = 1, reason = ?, {ended}"
+                query += f" AND attempts >= {MOST_ATTEMPTS} RETURNING id"
+                given_up += database.execute(query, (reason, now, slot)).fetchall()
             fewer = "" if died else ", attempts = attempts - 1"
-            database.execute(
-                f"UPDATE jobs SET state = 'queued', slot = NULL{fewer} WHERE {running}", (slot,)
-            )
+            query = f"UPDATE jobs SET state = 'queued', slot = NULL{fewer} WHERE {running}"
+            found = database.execute(f"{query} RETURNING id", (slot,)).fetchall()
+        for (id,) in given_up:
+            shutil.rmtree(self.job_folder(id), ignore_errors=True)
         return [id for (id,) in found]
 
     def running_slots(self) -> list[int]:
@@ -331,10 +357,15 @@ class Store:
 
     def sweep(self) -> None:
         """Delete folders that no job has: of uploads that were broken off by a kill."""
+        # First what is there, then what is known; and one that is just being filled is neither.
+        folders = list((self.folder / "jobs").iterdir())
         known = {id for (id,) in self._connection().execute("SELECT id FROM jobs")}
-        for folder in (self.folder / "jobs").iterdir():
-            if folder.name not in known:
-                shutil.rmtree(folder, ignore_errors=True)
+        for folder in folders:
+            if folder.name in known:
+                continue
+            with suppress(OSError):
+                if time.time() - folder.stat().st_mtime > YOUNG_SECONDS:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def version(self) -> int:
         """Changes when another connection has written anything."""

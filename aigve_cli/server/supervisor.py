@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -53,23 +54,31 @@ class Supervisor:
         """Begin, or wait until the process that does it now is gone."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End the workers; a job that runs goes on when the server is started again."""
+    def ask_to_stop(self) -> None:
+        """Begin to end the workers; a job that runs goes on when the server is started again."""
         self._stopping.set()
+
+    def stop(self) -> None:
+        """End the workers, and wait for them."""
+        self.ask_to_stop()
         self._thread.join()
 
     def _run(self) -> None:
         try:
             if not self._has_lock():
                 return
-            self._recover()
+            with contextlib.suppress(sqlite3.Error):
+                self._recover()
             tidied = 0.0
             while not self._stopping.is_set():
-                self._keep_alive()
-                if time.monotonic() - tidied > TIDY_SECONDS:
-                    tidied = time.monotonic()
-                    for id in self._store.expire(self._settings.keep_hours * 3600):
-                        log.info("job %s: its results were kept long enough", id[:6])
+                try:
+                    self._keep_alive()
+                    if time.monotonic() - tidied > TIDY_SECONDS:
+                        tidied = time.monotonic()
+                        self._tidy()
+                except Exception as error:
+                    # A full disk, say: what runs goes on.
+                    log.warning("supervisor: %s: %s", type(error).__name__, error)
                 self._stopping.wait(TICK_SECONDS)
         finally:
             self._end_workers()
@@ -86,12 +95,16 @@ class Supervisor:
     def _recover(self) -> None:
         """Jobs whose worker is gone go on, whichever GPU it had."""
         self._store.drop_workers()
-        self._store.sweep()
         for number in self._store.running_slots():
             lock = FileLock(slot_lock(self._settings.state_dir, number), thread_local=False)
             with contextlib.suppress(Timeout), lock.acquire(timeout=0):
                 for id in self._store.requeue(number, died=True):
                     log.warning("job %s: the server was ended; it goes on", id[:6])
+
+    def _tidy(self) -> None:
+        for id in self._store.expire(self._settings.keep_hours * 3600):
+            log.info("job %s: its results were kept long enough", id[:6])
+        self._store.sweep()
 
     def _keep_alive(self) -> None:
         for number in range(self._wanted()):

@@ -19,6 +19,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +48,8 @@ SEEN_SECONDS = 2.0
 """How often a worker says that it is alive."""
 MEASURED_SECONDS = 5.0
 """How often a job's folder is measured."""
+MOST_FAILURES = 50
+"""Of the thread beside a job, one after another."""
 GRACE_SECONDS = 20.0
 """A job that has not ended so long after it was told to is ended with its process."""
 RESULTS, UPLOAD, STDOUT, STDERR = "results", "upload", "stdout.txt", "stderr.txt"
@@ -67,6 +70,8 @@ class JobOutput(Output):
 
     def write(self, text: str) -> int:
         """Take a line for people, as a stream does."""
+        # A name of a file need not be valid text.
+        text = text.encode("utf-8", "backslashreplace").decode()
         self.said.write(text)
         self._lines.extend(text.splitlines())
         return len(text)
@@ -127,6 +132,21 @@ class _Tally:
         }
 
 
+@dataclass
+class _Minded:
+    """What the thread beside a job knows of it."""
+
+    job: Job | None = None
+    told: float | None = None
+    """When it was told to end."""
+    seen: float = 0.0
+    measured: float = 0.0
+    size: int = 0
+    """Bytes of its folder."""
+    room: int = 0
+    """How many they may be."""
+
+
 class Worker:
     """One slot of a server.
 
@@ -146,6 +166,8 @@ class Worker:
         self._stopping = threading.Event()
         self._current: tuple[Job, JobOutput] | None = None
         self._end: End = ""
+        self._ending = threading.Lock()
+        """Held to end a job, and to go from one to the next: so it is never another one's end."""
         self._kept: Any = None
 
     def run(self) -> int:
@@ -172,8 +194,9 @@ class Worker:
         """Do a job and note what became of it; whether this process can do another."""
         log.info("job %s: %s, attempt %d", job.id[:6], job.command, job.attempts)
         output, folder = JobOutput(), self._store.job_folder(job.id)
-        self._end = ""
-        self._current = job, output
+        with self._ending:
+            self._end = ""
+            self._current = job, output
         try:
             outcome = self._execute(job, output, folder)
         except KeyboardInterrupt:
@@ -189,8 +212,14 @@ class Worker:
             log.error("job %s: internal error: %s", job.id[:6], type(error).__name__)
             log.debug("%s", traceback.format_exc())
             outcome = Outcome(EXIT_FAILED)
-        self._current = None
-        self._settle(job, output, folder, outcome.exit_code)
+        with self._ending:
+            self._current = None
+        try:
+            self._settle(job, output, folder, outcome.exit_code)
+        except Exception as error:
+            log.error("job %s: %s", job.id[:6], type(error).__name__)
+            reason = f"its results could not be kept: {type(error).__name__}"
+            self._store.finish(job.id, "failed", returncode=EXIT_ENVIRONMENT, reason=reason)
         return outcome.exit_code != EXIT_INTERRUPTED
 
     def _execute(self, job: Job, output: JobOutput, folder: Path) -> Outcome:
@@ -198,10 +227,10 @@ class Worker:
         guard = self._guard.of_job(folder)
         guard.check(parsed)
         if job.command == "prepare":
-            run_prepare(parsed.options, output, check=guard.check_dataset)
+            run_prepare(parsed.options, output, opens=guard.opens)
             outcome = Outcome(EXIT_DONE)
         elif job.command == "stage":
-            run_stage(parsed.options, output, check=guard.check_dataset)
+            run_stage(parsed.options, output, opens=guard.opens)
             outcome = Outcome(EXIT_DONE)
         else:
             outcome = run_compute(
@@ -209,7 +238,7 @@ class Worker:
                 parsed.config,
                 output,
                 kept=self._kept,
-                check=guard.check_dataset,
+                opens=guard.opens,
             )
         if outcome.exit_code != EXIT_INTERRUPTED:
             _keep_files(parsed, job, folder / RESULTS, outcome)
@@ -243,8 +272,10 @@ class Worker:
         state = "cancelled" if code == EXIT_INTERRUPTED and end == "cancel" else state
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / STDOUT).write_text(output.printed.getvalue(), encoding="utf-8")
-            (folder / STDERR).write_text(output.said.getvalue(), encoding="utf-8")
+            for name, text in ((STDOUT, output.printed), (STDERR, output.said)):
+                (folder / name).write_text(
+                    text.getvalue(), encoding="utf-8", errors="backslashreplace"
+                )
             shutil.rmtree(folder / UPLOAD, ignore_errors=True)
             size = folder_bytes(folder)
         except OSError as error:
@@ -257,42 +288,58 @@ class Worker:
         if end == "time":
             return f"it took longer than {self._settings.max_hours:g} hours"
         if end == "disk":
-            return f"all jobs together may take {self._settings.quota:g} GB of disk"
+            return f"its files took more of the disk than is left of {self._settings.quota:g} GB"
         return _REASONS.get(end, "interrupted")
 
     # --- beside it ----------------------------------------------------------------------------
 
     def _mind(self) -> None:
-        """Report, and end what must not go on."""
-        seen = measured = 0.0
-        told: float | None = None
-        size = 0
+        """Report, and end what must not go on, whatever happens."""
+        failures = 0
+        state = _Minded()
         while True:
-            now = time.monotonic()
-            if now - seen >= SEEN_SECONDS:
-                seen = now
-                self._store.set_worker(self._slot, self._facts)
-            if (current := self._current) is None:
-                told = None
-            else:
-                job, output = current
-                if now - measured >= MEASURED_SECONDS:
-                    measured = now
-                    size = folder_bytes(self._store.job_folder(job.id))
-                    self._store.report(job.id, progress=None, size=size)
-                self._report(job, output)
-                if told is None and (end := self._why_end(job)):
-                    self._end, told = end, now
+            try:
+                self._look(state)
+                failures = 0
+            except Exception as error:
+                failures += 1
+                log.warning("worker %d: %s: %s", self._slot, type(error).__name__, error)
+                if failures > MOST_FAILURES:
+                    # Nobody would end a job any more: the server starts another worker.
+                    os._exit(EXIT_FAILED)
+            time.sleep(TICK_SECONDS)
+
+    def _look(self, state: _Minded) -> None:
+        now = time.monotonic()
+        if now - state.seen >= SEEN_SECONDS:
+            state.seen = now
+            self._store.set_worker(self._slot, self._facts)
+        if (current := self._current) is None:
+            return
+        job, output = current
+        if state.job != job:
+            # What is free of the disk is its own to take; what others keep is not its fault.
+            taken = self._store.bytes() - job.bytes
+            state.job, state.told = job, None
+            state.room = max(job.bytes, self._settings.quota_bytes - taken)
+        if now - state.measured >= MEASURED_SECONDS:
+            state.measured = now
+            state.size = folder_bytes(self._store.job_folder(job.id))
+            self._store.report(job.id, progress=None, size=state.size)
+        self._report(job, output)
+        if state.told is None and (end := self._why_end(job, state)):
+            with self._ending:
+                if self._current is current:
+                    self._end, state.told = end, now
                     # A real signal, to the thread that may be waiting for a decoder: it wakes.
                     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-                elif told is not None and now - told > GRACE_SECONDS:
-                    self._give_up(job, output)
-            time.sleep(TICK_SECONDS)
+        elif state.told is not None and now - state.told > GRACE_SECONDS:
+            self._give_up(job, output)
 
     def _report(self, job: Job, output: JobOutput) -> None:
         self._store.report(job.id, progress=output.how_far(), notes=output.new_lines())
 
-    def _why_end(self, job: Job) -> End:
+    def _why_end(self, job: Job, state: _Minded) -> End:
         if self._stopping.is_set():
             return "stop"
         now = self._store.job(job.id)
@@ -300,7 +347,7 @@ class Worker:
             return "cancel"
         if job.started and time.time() - job.started > self._settings.max_hours * 3600:
             return "time"
-        return "disk" if self._store.bytes() > self._settings.quota_bytes else ""
+        return "disk" if state.size > state.room else ""
 
     def _give_up(self, job: Job, output: JobOutput) -> None:
         """End this process: something in it does not listen."""

@@ -52,7 +52,7 @@ def ask(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    def refuse() -> None:
+    def refuse(size: int) -> None:
         if full:
             raise QueueFullError(7)
 
@@ -61,7 +61,11 @@ def ask(
     ]
     scope = {"type": "http", "path": path, "method": method, "headers": raw}
     scope["server"] = (address, 2200)
-    asyncio.run(Gate(application, settings, refuse)(scope, receive, send))
+
+    async def handle() -> None:
+        await Gate(application, settings, refuse, asyncio.Event())(scope, receive, send)
+
+    asyncio.run(handle())
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     answered = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return sent[0]["status"], answered, json.loads(sent[1]["body"])
@@ -148,7 +152,15 @@ def test_names_that_are_not(headers: list[tuple[str, str]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://evil.example", "null", "", "http://localhost:9", "http://localhost:2200.x"]
+    "origin",
+    [
+        "http://evil.example",
+        "http://[",
+        "null",
+        "",
+        "http://localhost:9",
+        "http://localhost:2200.x",
+    ],
 )
 def test_pages_of_other_sites_may_not_ask(origin: str) -> None:
     assert ask(SETTINGS, headers=[*LOCAL, ("origin", origin)])[0] == 403
@@ -189,7 +201,9 @@ def test_the_log_has_no_id_no_query_and_no_token(caplog: pytest.LogCaptureFixtur
     caplog.set_level(logging.DEBUG, logger="aigve.server")
     ask(WITH_TOKEN, path="/jobs/the-id/events", method="GET", headers=bearer("secret-token"))
     ask(WITH_TOKEN, path="/run", headers=bearer("wrong-token"))
-    assert "GET /jobs/…/events 200" in caplog.text
+    ask(WITH_TOKEN, path="/x\nWARNING: forged\x1b[31m", headers=bearer("secret-token"))
+    assert "GET /jobs/.../events 200" in caplog.text
+    assert "/x\\nWARNING: forged\\x1b[31m" in caplog.text
     assert "POST /run 401" in caplog.text
     assert not any(word in caplog.text for word in ("the-id", "secret", "wrong"))
 

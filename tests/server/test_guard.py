@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from aigve_cli.contract import Sample
-from aigve_cli.dataset.samples import Dataset
+from aigve_cli.dataset.samples import load_dataset
 from aigve_cli.errors import UsageError
 from aigve_cli.server.commandline import declarations, parse_command
 from aigve_cli.server.guard import OPENAI, ForbiddenError, Guard
 
 PATHS = [option for option in declarations() if option.kind == "path"]
-ENDINGS = {"out_json": ".json", "save_stats": ".npz"}
+ENDINGS = {"out_json": ".json", "save_stats": ".npz", "reference_stats": ".npz"}
 
 
 @pytest.fixture
@@ -107,6 +107,11 @@ def test_a_judge_is_asked_only_where_the_operator_allows(root: Path, guard: Guar
             *("--judge-text=openai:m", "--judge-text-url=http://10.0.0.1/v1"),
         ],
         ["--judge=openai:m", f"--judge-url={address}.evil.example"],
+        # The texts' judge would be asked at the other one's address.
+        [
+            *("--judge=local:qwen3-vl-4b-instruct", "--judge-text=openai:m"),
+            "--judge-url=http://evil.example/v1",
+        ],
     ):
         with pytest.raises(ForbiddenError):
             check(open_to_one, *words)
@@ -120,6 +125,11 @@ def test_the_address_alone_does_not_turn_the_operators_judge_elsewhere(
     check(guard, "--metrics=viescore")  # the operator's own choice
     with pytest.raises(ForbiddenError):
         check(guard, "--judge-url=http://evil.example/v1")
+    monkeypatch.delenv("AIGVE_JUDGE")
+    monkeypatch.setenv("AIGVE_JUDGE_TEXT", "openai:m")
+    local = "--judge=local:qwen3-vl-4b-instruct"
+    with pytest.raises(ForbiddenError):
+        check(guard, local, "--judge-url=http://evil.example/v1")
 
 
 def test_the_servers_own_folder_is_closed_but_for_the_job(guard: Guard) -> None:
@@ -133,17 +143,66 @@ def test_the_servers_own_folder_is_closed_but_for_the_job(guard: Guard) -> None:
 def test_videos_that_are_links_to_the_outside_are_refused(guard: Guard, root: Path) -> None:
     (root / "videos" / "a.mp4").write_bytes(b"")
     (root / "videos" / "b.mp4").symlink_to(root / "videos" / "a.mp4")
-    (root / "videos" / "c.mp4").symlink_to(root.parent / "outside" / "secret.mp4")
+    found = load_dataset(input_dir=root / "videos", opens=guard.opens)
+    assert [sample.name for sample in found.samples] == ["a.mp4", "b.mp4"]
+    for link, target in (
+        (root / "videos" / "c.mp4", root.parent / "outside" / "secret.mp4"),
+        (root / "videos" / "broken.mp4", root.parent / "outside" / "none.mp4"),
+    ):
+        link.symlink_to(target)
+        with pytest.raises(ForbiddenError) as error:
+            load_dataset(input_dir=root / "videos", opens=guard.opens)
+        assert "outside" not in str(error.value)
+        link.unlink()
 
-    def dataset(*names: str, reference: Path | None = None) -> Dataset:
-        samples = [Sample(name, root / "videos" / name, reference) for name in names]
-        return Dataset(tuple(samples), root / "videos", "no prompts")
 
-    guard.check_dataset(dataset("a.mp4", "b.mp4"))
-    with pytest.raises(ForbiddenError):
-        guard.check_dataset(dataset("a.mp4", "c.mp4"))
-    with pytest.raises(ForbiddenError):
-        guard.check_dataset(dataset("a.mp4", reference=root.parent / "outside" / "secret.mp4"))
+def test_subfolders_that_lead_outside_are_not_entered(guard: Guard, root: Path) -> None:
+    (root / "videos" / "a.mp4").write_bytes(b"")
+    load_dataset(input_dir=root / "videos", recursive=True, opens=guard.opens)
+    (root / "videos" / "sub").symlink_to(root.parent / "outside")
+    load_dataset(input_dir=root / "videos", opens=guard.opens)  # only its name is seen
+    for folder in (root / "videos", root):  # and below the root is the server's own folder
+        with pytest.raises(ForbiddenError) as error:
+            load_dataset(input_dir=folder, recursive=True, opens=guard.opens)
+        assert "secret" not in str(error.value)
+        assert "theirs" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["secret.mp4", "none.mp4"])
+@pytest.mark.parametrize("how", ["absolute", "relative", "source", "reference"])
+def test_annotations_do_not_tell_what_is_outside(
+    name: str, how: str, guard: Guard, root: Path
+) -> None:
+    outside = root.parent / "outside"
+    (root / "videos" / "a.mp4").write_bytes(b"")
+    entry = {"video_path_pd": f"../../outside/{name}" if how == "relative" else str(outside / name)}
+    meta = {}
+    if how == "source":
+        entry, meta = {"video_path_pd": name}, {"source": str(outside)}
+    if how == "reference":
+        entry = {"video_path_pd": "a.mp4", "video_path_gt": str(outside / name)}
+    path = root / "videos" / "list.json"
+    path.write_text(json.dumps({"metainfo": meta, "data_list": [entry]}))
+    with pytest.raises(UsageError) as error:
+        load_dataset(annotations=path, opens=guard.opens)
+    # The same words whether there is such a file or not.
+    if how == "source":
+        assert str(root / "videos") in str(error.value)
+    else:
+        assert isinstance(error.value, ForbiddenError)
+
+
+def test_a_models_folder_with_links_to_the_outside(guard: Guard, root: Path) -> None:
+    folder = root / "model" / "deep"
+    folder.mkdir(parents=True)
+    (folder / "inside").symlink_to(root / "videos")
+    model = root / "model"
+    words = (f"--weights-dir={model}", f"--model=vgg16={model}", f"--set=clipsim.model={model}")
+    check(guard, *words)
+    (folder / "config.json").symlink_to(root.parent / "outside" / "secret.mp4")
+    for word in (*words, f"--gstvqa-model={model}"):
+        with pytest.raises(ForbiddenError):
+            check(guard, word)
 
 
 @pytest.mark.parametrize("place", ["evaluate", "annotations", "annotations/evaluate.json"])
@@ -178,10 +237,19 @@ def test_annotations_beside_the_videos_are_not_written_through_a_link(
     [
         "--out-json={root}/videos/clip.mp4",
         "--save-stats={root}/aigve.toml",
+        "--reference-stats={root}/videos/clip.mp4",
         "--max-len=99999999999",
+        "--max-len=1000000",
+        "--batch-size=1000000000",
+        "--fps=1e308",
+        "--fps=nan",
+        "--model=vgg16=~nobody-of-this-name/x",
+        "-qh",
+        "--prompt=\ud800",
         "--max-seconds=nan",
         "--max-seconds=1e300",
         "--decode-workers=100000",
+        f"--decode-workers={'9' * 5000}",
         "--judge-concurrency=100000",
         "--prompt=a\0b",
         "--set=fvd.length=99999999999999",

@@ -525,6 +525,47 @@ def test_checkpoints_are_read_without_running_code(server: RunningServer, folder
         assert not marker.exists(), fields
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ["-qh"],
+        ["--help"],
+        ["--decode-workers=" + "9" * 5000],
+        ["--batch-size=" + "9" * 5000],
+        ["--fps=1e308", "--max-seconds=2"],
+        ["--model=vgg16=~nobody-of-this-name/x"],
+        ["--out-json=a\0b.json"],
+        ["--input-dir=" + "a" * 5000],
+        ["--set", "fvd.length=" + "9" * 5000],
+        ["--", "--strict"],
+        [""],
+    ],
+)
+def test_flags_that_no_parser_likes(extra: list[str], server: RunningServer) -> None:
+    asked = {"input_dir": VIDEOS, "compute": True, "metrics": "is-lite0", "extra_args": extra}
+    assert server.add_job(**asked).status_code in (403, 422)
+
+
+def test_texts_that_are_none_cost_nobody_else(server: RunningServer, folder: Path) -> None:
+    worker = server.worker()
+    odd = folder / "odd"
+    odd.mkdir()
+    shutil.copy(folder / VIDEOS / "rain.mp4", os.fsencode(odd) + b"/\xff.mp4")
+    assert server.run(input_dir="odd").status_code == 422  # nothing else is there
+    for name in ("a.mp4", "b.mp4"):
+        shutil.copy(folder / VIDEOS / "rain.mp4", odd / name)
+    (odd / "prompts.jsonl").write_text('{"video": "\\ud800.mp4", "prompt": "\\udfff"}')
+    asked = {"metrics": "is-lite0", "set": ["is-lite0.splits=2"], "prompts": "odd/prompts.jsonl"}
+    answer = server.run(input_dir="odd", compute=True, **asked)
+    assert answer.status_code == 200, answer.text
+    assert "Left out" in answer.json()["stderr"]
+    numbers = "[" + "9" * 5000 + "]"
+    (odd / "prompts.json").write_text(numbers)
+    answer = server.run(input_dir="odd", compute=True, **{**asked, "prompts": "odd/prompts.json"})
+    assert answer.status_code == 422, answer.text
+    assert server.worker() == worker
+
+
 def test_links_in_the_folder_lead_nowhere(server: RunningServer, folder: Path) -> None:
     linked = folder / "linked"
     linked.mkdir(exist_ok=True)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from aigve_cli.server.store import MOST_ATTEMPTS, MOST_NOTES, QueueFullError, Store
+from aigve_cli.errors import SetupError
+from aigve_cli.server.store import (
+    MOST_ATTEMPTS,
+    MOST_NOTES,
+    YOUNG_SECONDS,
+    QueueFullError,
+    Store,
+)
 
 
 @pytest.fixture
@@ -15,8 +24,8 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "state")
 
 
-def add(store: Store, *, most: int = 100) -> str:
-    job = store.add(store.new_id(), "compute", ["--input-dir=/v"], most=most)
+def add(store: Store, *, most: int = 100, **more: int) -> str:
+    job = store.add(store.new_id(), "compute", ["--input-dir=/v"], most=most, **more)
     return job.id
 
 
@@ -163,10 +172,34 @@ def test_what_is_old_goes_with_its_files(store: Store) -> None:
 
 def test_folders_that_no_job_has_are_swept(store: Store) -> None:
     id = add(store)
-    for name in (id, "left-over"):
+    long_ago = time.time() - 2 * YOUNG_SECONDS
+    for name in (id, "left-over", "just-coming"):
         (store.folder / "jobs" / name).mkdir()
+        if name != "just-coming":
+            os.utime(store.folder / "jobs" / name, (long_ago, long_ago))
     store.sweep()
-    assert [path.name for path in (store.folder / "jobs").iterdir()] == [id]
+    assert {path.name for path in (store.folder / "jobs").iterdir()} == {id, "just-coming"}
+
+
+def test_what_all_jobs_take_together_is_bounded(store: Store) -> None:
+    first = add(store, size=60, most_bytes=100)
+    with pytest.raises(QueueFullError):
+        add(store, size=60, most_bytes=100)
+    store.job_folder(first).mkdir()
+    store.cancel(first)
+    assert not store.job_folder(first).exists()
+    assert store.bytes() == 0
+    add(store, size=60, most_bytes=100)
+
+
+def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SetupError):
+        Store(tmp_path / "file")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "jobs.sqlite").write_bytes(b"no database, by far" * 100)
+    with pytest.raises(SetupError):
+        Store(tmp_path / "damaged")
 
 
 def test_another_process_sees_that_something_was_written(store: Store) -> None:
@@ -176,5 +209,9 @@ def test_another_process_sees_that_something_was_written(store: Store) -> None:
     assert other.version() != before
 
 
-def test_nobody_else_may_read_the_folder(store: Store) -> None:
-    assert store.folder.stat().st_mode & 0o077 == 0
+def test_nobody_else_may_read_ids_and_prompts(tmp_path: Path) -> None:
+    (tmp_path / "state" / "jobs").mkdir(parents=True, mode=0o755)
+    store = Store(tmp_path / "state")
+    add(store)
+    for path in store.folder.iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path
