@@ -24,6 +24,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.security import HTTPBearer
 from fastapi.sse import format_sse_event
+from fastapi_offline import FastAPIOffline
 from starlette.formparsers import MultiPartParser
 
 from aigve_cli import __version__
@@ -47,7 +48,7 @@ from aigve_cli.server.answers import (
 )
 from aigve_cli.server.commandline import Command, help_text, parse_command
 from aigve_cli.server.fields import RunRequest, fields_to_command, upload_signature
-from aigve_cli.server.gate import FULL, Gate, has_token
+from aigve_cli.server.gate import DOCUMENTATION_FILES, FULL, Gate, has_token
 from aigve_cli.server.guard import ForbiddenError, Guard
 from aigve_cli.server.settings import ServerSettings, environment_to_settings
 from aigve_cli.server.store import (
@@ -299,7 +300,9 @@ def create_app(settings: ServerSettings | None = None) -> FastAPI:
             await service.watch.stop()
             await run_in_threadpool(service.supervisor.stop)
 
-    app = FastAPI(
+    # Its pages of documentation come from this server, not from somebody else's.
+    app: FastAPI = FastAPIOffline(
+        static_url=DOCUMENTATION_FILES,
         title="aigve",
         version=__version__,
         description=DESCRIPTION,

@@ -19,6 +19,8 @@ from aigve_cli.server.store import QueueFullError
 log = logging.getLogger("aigve.server")
 OPEN_PATHS = ("/healthz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json")
 """What is told to anybody: that the server lives, and how it is to be asked."""
+DOCUMENTATION_FILES = "/documentation-files"
+"""Scripts and styles of the pages of documentation."""
 UPLOAD_PATH = "/run_upload"
 MOST_JSON_BYTES = 1_000_000
 DRAINED_BYTES, DRAINED_SECONDS = 64_000_000, 5.0
@@ -111,7 +113,7 @@ class Gate:
         """Refuse who may not come in; else how many bytes the body may have."""
         settings, path = self._settings, scope["path"]
         if settings.token:
-            if path not in OPEN_PATHS and not has_token(headers, settings):
+            if not _is_open(path) and not has_token(headers, settings):
                 raise _RefusedError(
                     401,
                     "This server wants its token: Authorization: Bearer …",
@@ -158,6 +160,12 @@ class Gate:
 def settings_to_uploads(settings: ServerSettings) -> int:
     """How many uploads may be received at a time: as many as could wait afterwards."""
     return settings.queue_size + 1
+
+
+def _is_open(path: str) -> bool:
+    # One file of that folder, whose names are known: nothing is resolved.
+    folder, _, name = path.rpartition("/")
+    return path in OPEN_PATHS or (folder == DOCUMENTATION_FILES and ".." not in name)
 
 
 def _is_upload(scope: Any) -> bool:

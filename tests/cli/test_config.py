@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from aigve_cli.config import environment_models, environment_settings, merge_settings, read_config
 from aigve_cli.errors import UsageError
-from aigve_cli.main import let_waiting_threads_sleep, app, main
+from aigve_cli.main import app, let_waiting_threads_sleep, main
 from aigve_cli.registry import registry
 from aigve_cli.weights import network_cards
 from tests.networks.checkpoints import write_checkpoint

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aigve_cli.server.gate import MOST_JSON_BYTES, OPEN_PATHS, Gate
+from aigve_cli.server.gate import DOCUMENTATION_FILES, MOST_JSON_BYTES, OPEN_PATHS, Gate
 from aigve_cli.server.settings import ServerSettings, is_loopback
 from aigve_cli.server.store import QueueFullError
 
@@ -103,13 +103,17 @@ def test_any_other_token_does_not(headers: list[tuple[str, str]]) -> None:
     assert "secret" not in json.dumps(content)
 
 
-@pytest.mark.parametrize("path", OPEN_PATHS)
+@pytest.mark.parametrize("path", [*OPEN_PATHS, f"{DOCUMENTATION_FILES}/redoc.standalone.js"])
 def test_health_and_documentation_are_open(path: str) -> None:
     assert ask(WITH_TOKEN, path=path, method="GET")[0] == 200
 
 
 @pytest.mark.parametrize(
-    "path", ["//healthz", "/healthz/", "/healthz/../run", "/HEALTHZ", "/docs/x", "/run", "/jobs/x"]
+    "path",
+    [
+        *("//healthz", "/healthz/", "/healthz/../run", "/HEALTHZ", "/docs/x", "/run", "/jobs/x"),
+        *(f"{DOCUMENTATION_FILES}/{name}" for name in ("../run", "x/run", "..")),
+    ],
 )
 def test_what_only_looks_like_them_is_not(path: str) -> None:
     assert ask(WITH_TOKEN, path=path, method="GET")[0] == 401
