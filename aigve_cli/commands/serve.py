@@ -203,7 +203,7 @@ def serve(
     )
     # Processes of the server are started anew, and read this.
     os.environ.update(settings.to_environment())
-    output.note(f"aigve serves {', '.join(map(str, settings.allow_root))} at http://{host}:{port}")
+    output.note(f"aigve serves {', '.join(map(str, settings.allow_root))}")
     output.note(f"Jobs and their results: {settings.state_dir}")
     uvicorn.run(
         "aigve_cli.server.app:create_app",

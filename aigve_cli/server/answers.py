@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from aigve_cli.errors import (
     EXIT_DONE,
@@ -16,6 +16,7 @@ from aigve_cli.errors import (
     EXIT_USAGE,
 )
 from aigve_cli.results.files import RESULTS as RESULTS_FILE
+from aigve_cli.server import examples
 from aigve_cli.server.store import Job, Store
 from aigve_cli.server.worker import RESULTS, STDERR, STDOUT
 
@@ -25,6 +26,8 @@ SHOWN_FOLDER = "job"
 
 class Progress(BaseModel):
     """How far a job is."""
+
+    model_config = ConfigDict(json_schema_extra={"example": examples.PROGRESS})
 
     videos: int
     total: int
@@ -45,6 +48,8 @@ class Links(BaseModel):
 
 class JobAnswer(BaseModel):
     """A job as it is now."""
+
+    model_config = ConfigDict(json_schema_extra={"example": examples.JOB})
 
     id: str = Field(description="The key to the job: whoever has it can read and end it.")
     state: Literal["queued", "running", "done", "failed", "cancelled"]
@@ -69,6 +74,8 @@ class Artifact(BaseModel):
 
 class RunAnswer(BaseModel):
     """What the command line would have said, and the results."""
+
+    model_config = ConfigDict(json_schema_extra={"example": examples.RUN})
 
     cmd: list[str]
     returncode: int
@@ -100,6 +107,8 @@ class Queue(BaseModel):
 
 class Health(BaseModel):
     """How the server is. Without the token of a server that wants one, its status alone."""
+
+    model_config = ConfigDict(json_schema_extra={"example": examples.HEALTH})
 
     status: Literal["ok", "starting", "degraded"]
     python: str | None = None

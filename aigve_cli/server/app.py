@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response, status
+from fastapi import APIRouter, Body, Depends, FastAPI, Header, Request, Response, status
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -33,6 +33,7 @@ from aigve_cli.commands.list_metrics import metric_rows
 from aigve_cli.commands.prepare import options_to_dataset
 from aigve_cli.errors import AigveError, UsageError
 from aigve_cli.output import Output
+from aigve_cli.server import examples
 from aigve_cli.server.answers import (
     FieldProblems,
     Health,
@@ -77,6 +78,7 @@ DESCRIPTION = """Scores of AI-generated videos, by `aigve compute` on this machi
 command line. Paths are the server's, in the folders that it opens; `POST /run_upload` brings its
 videos along.
 """
+Asked = Annotated[RunRequest, Body(openapi_examples=examples.REQUESTS)]
 Answers = dict[int | str, dict[str, Any]]
 _REFUSED: Answers = {
     400: {"model": Problem, "description": "The request cannot be read."},
@@ -329,6 +331,7 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
     @app.get(
         "/healthz",
         tags=["server"],
+        summary="How the server is",
         responses={503: {"model": Health, "description": "No worker, or no torch."}},
     )
     def healthz(request: Request, response: Response) -> Health:
@@ -341,19 +344,27 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
             return Health(status=health.status)
         return health
 
-    @guarded.get("/help", tags=["server"], responses=_REFUSED)
+    @guarded.get("/help", tags=["server"], summary="The options", responses=_REFUSED)
     def help_() -> HelpAnswer:
         """The options of `aigve compute`, which are the fields of requests."""
         cmd = ["aigve", "compute", "--help"]
         return HelpAnswer(cmd=cmd, returncode=0, stdout=help_text(), stderr="")
 
-    @guarded.get("/metrics", tags=["server"], responses={**_REFUSED, **_FIELDS})
+    @guarded.get(
+        "/metrics", tags=["server"], summary="The metrics", responses={**_REFUSED, **_FIELDS}
+    )
     def metrics(category: str | None = None) -> list[dict[str, Any]]:
         """The metrics that are installed, as `aigve list-metrics --format json` prints them."""
         return metric_rows(category)
 
-    @guarded.post("/run", tags=["run"], response_model=RunAnswer, responses=_RAN)
-    async def run(request: Request, body: RunRequest) -> Any:  # type: ignore[valid-type]
+    @guarded.post(
+        "/run",
+        tags=["run"],
+        summary="Score videos of the server, and wait",
+        response_model=RunAnswer,
+        responses=_RAN,
+    )
+    async def run(request: Request, body: Asked) -> Any:
         """Prepare, stage or compute, and answer when it is done.
 
         A caller that leaves ends the job.
@@ -383,30 +394,37 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
     first = next(iter(_signature_of_request().parameters.values()))
     run_upload.__signature__ = signature.replace(parameters=[first, *parameters])  # type: ignore[attr-defined]
     accepted: Answers = {202: {"model": JobAnswer, "description": "With wait=false."}}
-    guarded.post("/run_upload", tags=["run"], response_model=RunAnswer, responses=_RAN | accepted)(
-        run_upload
-    )
+    guarded.post(
+        "/run_upload",
+        tags=["run"],
+        summary="Score videos that are sent along",
+        response_model=RunAnswer,
+        responses=_RAN | accepted,
+    )(run_upload)
 
     @guarded.post(
         "/jobs",
         tags=["jobs"],
+        summary="Score videos of the server, later",
         status_code=202,
         response_model=JobAnswer,
         responses={**_TAKEN, **_FIELDS, **_ENDING},
     )
-    def add_job(body: RunRequest) -> Response:  # type: ignore[valid-type]
+    def add_job(body: Asked) -> Response:
         """Queue what `POST /run` does, and answer at once."""
         fields = body.model_dump(exclude_unset=True)  # type: ignore[attr-defined]
         if fields.pop("list_metrics", False):
             raise UsageError("That is no job: GET /metrics lists them.", option="list_metrics")
         return _accepted(service, service.submit(store.new_id(), fields))
 
-    @guarded.get("/jobs/{id}", tags=["jobs"], responses=_OF_JOB)
+    @guarded.get("/jobs/{id}", tags=["jobs"], summary="A job as it is now", responses=_OF_JOB)
     def get_job(id: str) -> JobAnswer:
         """A job as it is now."""
         return service.answer(_known(store, id))
 
-    @guarded.delete("/jobs/{id}", tags=["jobs"], responses=_OF_JOB)
+    @guarded.delete(
+        "/jobs/{id}", tags=["jobs"], summary="End a job, or delete it", responses=_OF_JOB
+    )
     def delete_job(id: str) -> JobAnswer:
         """End a job that waits or runs; delete a finished one, with its results."""
         job = _known(store, id)
@@ -419,6 +437,7 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
     @guarded.get(
         "/jobs/{id}/results",
         tags=["jobs"],
+        summary="All results of a finished job",
         response_model=RunAnswer,
         responses={**_OF_JOB, 409: {"model": Problem, "description": "It is not finished."}},
     )
@@ -432,13 +451,16 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
     @guarded.get(
         "/jobs/{id}/events",
         tags=["jobs"],
+        summary="Follow a job",
         response_class=StreamingResponse,
         responses={
             **_OF_JOB,
             200: {
                 "description": "Events `state` (the job), `progress` and `note` (a line for "
                 "people), until it is finished.",
-                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                "content": {
+                    "text/event-stream": {"schema": {"type": "string"}, "example": examples.EVENTS}
+                },
             },
         },
     )

@@ -24,6 +24,7 @@ from server_kit import HeldDecoder, RunningServer, files_below, running_server
 
 from aigve_cli.dataset.demo import make_samples
 from aigve_cli.results.files import results_schema
+from aigve_cli.server.fields import RunRequest, fields_to_command
 from aigve_cli.video.ffmpeg import ffmpeg_binary
 from tests.conftest import ROOT, process_environment, read_results, values_of
 
@@ -581,6 +582,9 @@ def test_links_in_the_folder_lead_nowhere(server: RunningServer, folder: Path) -
 def test_nothing_is_left_outside_and_the_log_tells_no_secrets(
     server: RunningServer, folder: Path
 ) -> None:
+    asked = {"input_dir": VIDEOS, "out_json": "made/list.json", "prompt": SECRET_PROMPT}
+    assert server.run(**asked).status_code == 200
+    assert server.run(input_dir=VIDEOS, prompt=SECRET_PROMPT, prompts="x").status_code == 422
     log = "".join(server.log)
     assert "POST /run 200" in log
     assert SECRET_PROMPT not in log
@@ -651,6 +655,11 @@ def test_every_endpoint_and_field_is_described(server: RunningServer) -> None:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             assert operation.get("description"), (path, method)
+            assert not operation["summary"].lower().startswith(operation["operationId"][:4])
+    for path in ("/run", "/jobs"):
+        content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        for example in content["examples"].values():
+            fields_to_command(RunRequest(**example["value"]).model_dump(exclude_unset=True))
     fields = document["components"]["schemas"]["RunRequest"]["properties"]
     assert all(field.get("description") for name, field in fields.items() if "cdfvd" not in name)
     for page in ("/docs", "/redoc"):
