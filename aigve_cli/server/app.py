@@ -78,7 +78,7 @@ DESCRIPTION = """Scores of AI-generated videos, by `aigve compute` on this machi
 command line. Paths are the server's, in the folders that it opens; `POST /run_upload` brings its
 videos along.
 """
-Asked = Annotated[RunRequest, Body(openapi_examples=examples.REQUESTS)]
+Asked = Annotated[RunRequest, Body(openapi_examples=examples.REQUESTS)]  # type: ignore[valid-type]
 Answers = dict[int | str, dict[str, Any]]
 _REFUSED: Answers = {
     400: {"model": Problem, "description": "The request cannot be read."},
