@@ -77,7 +77,8 @@ def serve(
             "--allow-host",
             metavar="NAME",
             help="Without a token: another name than localhost that callers on this machine, such "
-            "as a proxy, know it by; may be repeated.",
+            "as a proxy, know it by; may be repeated. In AIGVE_SERVER_ALLOW_HOST several stand "
+            "with a space between.",
         ),
     ] = None,
     allow_judge_url: Annotated[
@@ -86,7 +87,8 @@ def serve(
             "--allow-judge-url",
             metavar="URL",
             help="A judge's address that callers may have asked, with this server's keys; may be "
-            "repeated. https://api.openai.com/v1 is OpenAI's.",
+            "repeated. https://api.openai.com/v1 is OpenAI's. In AIGVE_SERVER_ALLOW_JUDGE_URL "
+            "several stand with a space between.",
         ),
     ] = None,
     device: Annotated[
@@ -127,7 +129,8 @@ def serve(
             "--quota",
             metavar="GB",
             envvar="AIGVE_SERVER_QUOTA",
-            help="Disk for uploads and results of all jobs together.",
+            help="Disk for uploads and results of all jobs, where callers name no folder of "
+            "their own.",
         ),
     ] = 50.0,
     max_hours: Annotated[
@@ -136,7 +139,7 @@ def serve(
             "--max-hours",
             metavar="H",
             envvar="AIGVE_SERVER_MAX_HOURS",
-            help="How long one job may run.",
+            help="How long one job may run at a time.",
         ),
     ] = 24.0,
     keep_networks: Annotated[
@@ -168,12 +171,13 @@ def serve(
         TOKEN,
         default_state_dir,
         environment_to_settings,
+        environment_to_token,
         is_loopback,
         make_settings,
         variable,
     )
 
-    token = os.environ.get(TOKEN, "")
+    token = environment_to_token(os.environ)
     if not is_loopback(host) and not token and not insecure:
         raise UsageError(
             f"--host {host} lets other machines in, and {TOKEN} is not set.",

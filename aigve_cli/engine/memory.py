@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from aigve_cli.engine.kept import KeptNetworks
+from aigve_cli.engine.kept import KeptNetworks, Kind, kinds_of
 from aigve_cli.engine.plan import PlannedMetric, Producer
 from aigve_cli.engine.producers import Precision, resolve_device
 from aigve_cli.engine.resolve import Resolved
@@ -165,7 +165,8 @@ def fit_models(
             place := _place(resolved, network, large_numbers(stated, precision, device))
         ):
             places[network.checkpoint] = place
-    free = _free_for({network.checkpoint for network in plan.networks}, kept, device)
+    kinds = kinds_of([n.checkpoint for n in plan.networks], resolved.located, places, device)
+    free = _free_for(kinds, kept if places else None, device)
     whole = any(place.numbers == "float32" for place in places.values())
     working = WORKING_BYTES * (2 if whole else 1)
     room = _of_device(free) - working
@@ -205,12 +206,12 @@ def fit_models(
     return Fit(fitting, passes, placed, free)
 
 
-def _free_for(checkpoints: set[str], kept: KeptNetworks | None, device: str) -> Memory:
-    """What is free for these checkpoints, the room of those included that are loaded already."""
+def _free_for(kinds: set[Kind], kept: KeptNetworks | None, device: str) -> Memory:
+    """What is free for these networks, the room of those included that are loaded already."""
     if kept is None:
         return free_memory(device)
-    kept.make_room(checkpoints)
-    free, already = free_memory(device), kept.bytes_of(checkpoints)
+    kept.make_room(kinds)
+    free, already = free_memory(device), kept.bytes_of(kinds)
     if free.gpu is None:
         return Memory(free.main + already, None)
     return Memory(free.main, free.gpu + already)

@@ -11,7 +11,7 @@ from typing import Any
 
 from aigve_cli.engine.journal import Journal, VideoRecord
 from aigve_cli.engine.judging import open_run_judges
-from aigve_cli.engine.kept import KeptKey, KeptNetworks
+from aigve_cli.engine.kept import KeptKey, KeptNetworks, kinds_of
 from aigve_cli.engine.look import Counts, Looker
 from aigve_cli.engine.memory import Fit
 from aigve_cli.engine.networks import is_module, load_function, load_network
@@ -96,8 +96,9 @@ class Passes:
         plan = self._fit.plan
         if self._kept is not None and self._fit.places:
             # What large models need was counted without those of other passes and runs.
-            needed = set().union(*map(plan.networks_of, group))
-            self._kept.make_room({network.checkpoint for network in needed})
+            needed = {n.checkpoint for n in set().union(*map(plan.networks_of, group))}
+            places, device = self._fit.places, self._machine.device
+            self._kept.make_room(kinds_of(needed, self._located, places, device))
         with contextlib.ExitStack() as opened:
             judges = None
             if plan.judge is not None and any(planned.asks for planned in group):

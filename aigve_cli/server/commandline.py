@@ -152,6 +152,15 @@ def with_options(parsed: Parsed, **options: Any) -> Parsed:
     return replace(parsed, options={**parsed.options, **options})
 
 
+def server_config() -> Config:
+    """What the server's own ``aigve.toml`` says.
+
+    Raises:
+        UsageError: It cannot be read.
+    """
+    return parse_command("compute", []).config
+
+
 def help_text() -> str:
     """What ``aigve compute --help`` prints."""
     command = _root_command()

@@ -88,7 +88,13 @@ RUN: dict[str, Any] = {
     "stderr": "100 generated, 100 paired with 100 references, 0 unpaired, 0 with a prompt\n",
     "results": {"results": [{"value_name": "fid", "value": 31.42, "standard_error": 1.9}]},
     "artifacts": [{"name": "fid_results.json", "content": {"FID_Mean_Score": 35.1}}],
-    "job": {**JOB, "state": "done", "returncode": 0},
+    "job": {
+        **JOB,
+        "state": "done",
+        "returncode": 0,
+        "finished": "2026-11-30T22:41:57.020+00:00",
+        "expires": "2026-12-01T22:41:57.020+00:00",
+    },
 }
 HEALTH: dict[str, Any] = {
     "status": "ok",

@@ -33,6 +33,7 @@ CDFVD = 128
 """The shorter side, in pixels, that content-debiased-fvd brings frames to before it crops."""
 UPLOAD_DEFAULTS: Mapping[str, Any] = {"compute": True, "categories": "distribution_based"}
 """Of uploads, where they are others: who sends videos wants them scored."""
+UPLOAD_FILES = ("videos", "generated", "references", "prompts")
 _OF_FOLDERS = ("input_dir", "reference_dir", "annotations", "video_dir", "recursive", "prompts")
 """Options that name input which an upload brings with it."""
 

@@ -10,7 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from aigve_cli.server.settings import LOOPBACK_NAMES, ServerSettings, is_loopback
@@ -59,7 +59,7 @@ class Gate:
         self._refuse_upload = refuse_upload
         self._stopping = stopping
         self._uploads: dict[_Body, None] = {}
-        """Those that are being received."""
+        """Those that are being received, by this process."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Handle one connection."""
@@ -89,12 +89,13 @@ class Gate:
         try:
             most = self._check(scope, headers)
         except _RefusedError as error:
-            await _answer(send, error)
-            await _drain(receive)
+            await _answer(send, error, receive)
             return
-        body = _Body(receive, most, self._stopping)
+        announced = int(headers.get("content-length") or 0)
+        body = _Body(receive, most, announced, self._stopping)
         if _is_upload(scope):
             self._uploads[body] = None
+            body.on_whole = lambda: self._uploads.pop(body, None)
         sending = body.sending(send)
         try:
             await self._app(scope, body.receive, sending)
@@ -106,8 +107,6 @@ class Gate:
             await sending.instead(_RefusedError(500, words))
         finally:
             self._uploads.pop(body, None)
-        if body.refused:
-            await _drain(receive)
 
     def _check(self, scope: Any, headers: dict[str, str | None]) -> int:
         """Refuse who may not come in; else how many bytes the body may have."""
@@ -133,13 +132,14 @@ class Gate:
         return most
 
     def _check_room(self, length: int) -> None:
-        coming = sum(body.received for body in self._uploads)
+        coming = sum(max(body.received, body.announced) for body in self._uploads)
         try:
-            if len(self._uploads) >= settings_to_uploads(self._settings):
+            if len(self._uploads) >= most_uploads(self._settings):
                 raise QueueFullError(2)
             self._refuse_upload(coming + length)
         except QueueFullError as error:
-            raise _RefusedError(429, FULL, **{"retry-after": str(error.seconds)}) from error
+            after = {"retry-after": str(error.seconds)}
+            raise _RefusedError(429, error.words, **after) from error
 
     def _check_is_local(self, scope: Any, headers: dict[str, str | None]) -> None:
         """Without a token only this machine, and no page that a browser here has opened."""
@@ -157,7 +157,7 @@ class Gate:
             )
 
 
-def settings_to_uploads(settings: ServerSettings) -> int:
+def most_uploads(settings: ServerSettings) -> int:
     """How many uploads may be received at a time: as many as could wait afterwards."""
     return settings.queue_size + 1
 
@@ -184,9 +184,6 @@ def _check_origin(headers: dict[str, str | None]) -> None:
         raise _RefusedError(403, "Requests from pages of other sites are refused.")
 
 
-FULL = "As many jobs wait as may; try again later."
-
-
 def has_token(headers: dict[str, str | None], settings: ServerSettings) -> bool:
     """Whether a request has the server's token; compared in the same time whatever it has."""
     scheme, _, given = (headers.get("authorization") or "").partition(" ")
@@ -211,8 +208,10 @@ def _host_to_name(host: str) -> str:
 class _Body:
     """Counts what comes, whatever was announced, and ends what does not come."""
 
-    def __init__(self, receive: Any, most: int, stopping: asyncio.Event) -> None:
+    def __init__(self, receive: Any, most: int, announced: int, stopping: asyncio.Event) -> None:
         self.received = 0
+        self.announced = announced
+        self.on_whole: Callable[[], object] = lambda: None
         self.refused: _RefusedError | None = None
         """What is answered in place of what the application says."""
         self._receive = receive
@@ -225,11 +224,17 @@ class _Body:
             return await self._receive()  # the application waits for its caller to leave
         message = await self._next()
         if message["type"] == "http.request":
-            self._is_whole = not message.get("more_body", False)
             self.received += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                self._is_whole = True
+                self.on_whole()
             if self.received > self._most:
                 self._refuse(413, f"The body is larger than {self._most} bytes.")
         return message
+
+    async def rest(self) -> Any:
+        """What still comes, as it comes."""
+        return await self._receive()
 
     def sending(self, send: Any) -> _Sending:
         """In place of ``send``."""
@@ -250,9 +255,8 @@ class _Body:
         if done:
             self._refuse(503, "The server is to end.")
         self._refuse(408, f"Nothing came for {IDLE_SECONDS:g} seconds.")
-        raise AssertionError
 
-    def _refuse(self, status: int, words: str) -> None:
+    def _refuse(self, status: int, words: str) -> NoReturn:
         self.refused = _RefusedError(status, words)
         raise self.refused
 
@@ -277,7 +281,7 @@ class _Sending:
         """Say this, if nothing was said yet."""
         if not self._has_begun and not self._is_told:
             self._is_told = True
-            await _answer(self._send, error)
+            await _answer(self._send, error, self._body.rest)
 
 
 async def _drain(receive: Any) -> None:
@@ -292,7 +296,8 @@ async def _drain(receive: Any) -> None:
                     return
 
 
-async def _answer(send: Any, error: _RefusedError) -> None:
+async def _answer(send: Any, error: _RefusedError, receive: Any) -> None:
+    """Say why, and only then end: while something is sent, a client may not read."""
     body = json.dumps({"detail": error.detail}).encode()
     headers = {
         "content-type": "application/json",
@@ -303,4 +308,6 @@ async def _answer(send: Any, error: _RefusedError) -> None:
     }
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": error.status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    await _drain(receive)
+    await send({"type": "http.response.body", "body": b""})

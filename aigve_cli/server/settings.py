@@ -15,6 +15,8 @@ from aigve_cli.weights.policy import is_set
 PREFIX = "AIGVE_SERVER_"
 TOKEN = "AIGVE_API_TOKEN"
 DEFAULT_PORT = 2200
+DEVICES = ("auto", "cpu", "cuda")
+LOG_LEVELS = ("critical", "error", "warning", "info", "debug")
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]", "::1")
 
 
@@ -54,11 +56,6 @@ class ServerSettings:
     max_hours: float = 24.0
     keep_networks: float = 0.0
     log_level: str = "info"
-
-    @property
-    def jobs_dir(self) -> Path:
-        """The folders of the jobs."""
-        return self.state_dir / "jobs"
 
     @property
     def incoming_dir(self) -> Path:
@@ -106,7 +103,7 @@ def environment_to_settings(environ: Mapping[str, str] | None = None) -> ServerS
         UsageError: A value that cannot be read.
     """
     env = os.environ if environ is None else environ
-    values: dict[str, Any] = {"token": env.get(TOKEN, "")}
+    values: dict[str, Any] = {"token": environment_to_token(env)}
     for one in fields(ServerSettings):
         text = env.get(variable(one.name), "")
         if one.name == "token" or not text:
@@ -114,6 +111,18 @@ def environment_to_settings(environ: Mapping[str, str] | None = None) -> ServerS
         values[one.name] = _read(one.name, str(one.type), text)
     roots = values.get("allow_root") or (Path(),)
     return make_settings(**{**values, "allow_root": roots})
+
+
+def environment_to_token(environ: Mapping[str, str]) -> str:
+    """The token that callers must send; empty if there is none.
+
+    Raises:
+        UsageError: It holds what a header cannot.
+    """
+    token = environ.get(TOKEN, "").strip()
+    if not all("!" <= sign <= "~" for sign in token):
+        raise UsageError(f"{TOKEN} holds other signs than visible ASCII: no header can have them.")
+    return token
 
 
 def make_settings(
@@ -134,11 +143,17 @@ def make_settings(
         allow_root=tuple(dict.fromkeys(roots)),
         **values,
     )
-    least = {"queue_size": 1, "keep_hours": 0, "max_upload": 0, "quota": 0, "max_hours": 0}
-    for name, bound in least.items():
-        if getattr(settings, name) < bound or (getattr(settings, name) == 0 and bound == 0):
+    for name in ("queue_size", "keep_hours", "max_upload", "quota", "max_hours"):
+        if not 0 < getattr(settings, name) < float("inf"):
             flag = "--" + name.replace("_", "-")
             raise UsageError(f"{flag} {getattr(settings, name):g}: must be above 0.")
+    if not 0 <= settings.keep_networks < float("inf"):
+        raise UsageError(f"--keep-networks {settings.keep_networks:g}: must be 0 or more.")
+    for name, allowed in (("device", DEVICES), ("log_level", LOG_LEVELS)):
+        if getattr(settings, name) not in allowed:
+            raise UsageError(
+                f"{variable(name)}={getattr(settings, name)}: must be one of {', '.join(allowed)}."
+            )
     return settings
 
 

@@ -23,12 +23,10 @@ from aigve_cli.server.commandline import Command
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 FINISHED: tuple[State, ...] = ("done", "failed", "cancelled")
-MOST_ATTEMPTS = 3
+MOST_DEATHS = 3
 """After so many workers have died of a job, it is given up."""
 MOST_NOTES = 2_000
 """Lines of one job that are kept for those who follow it; all of them are in its results."""
-DISK_FULL_SECONDS = 300
-"""When it is worth trying again: old results go from time to time."""
 YOUNG_SECONDS = 3600.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -40,6 +38,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     started REAL,
     finished REAL,
     attempts INTEGER NOT NULL DEFAULT 0,
+    deaths INTEGER NOT NULL DEFAULT 0,
     slot INTEGER,
     returncode INTEGER,
     reason TEXT,
@@ -63,15 +62,25 @@ CREATE TABLE IF NOT EXISTS workers (
 
 
 class QueueFullError(Exception):
-    """As many jobs wait as may.
+    """As many jobs wait as may, or their files take as much as they may.
 
     Attributes:
         seconds: When it is worth trying again.
+        words: What is full.
     """
 
-    def __init__(self, seconds: int) -> None:
+    def __init__(self, seconds: int, words: str = "As many jobs wait as may.") -> None:
         super().__init__(seconds)
         self.seconds = seconds
+        self.words = f"{words} Try again later."
+
+
+class DiskFullError(QueueFullError):
+    """Uploads and results of all jobs take as much as they may."""
+
+    def __init__(self) -> None:
+        # Old results go from time to time.
+        super().__init__(300, "Uploads and results of all jobs take as much disk as they may.")
 
 
 @dataclass(frozen=True)
@@ -160,7 +169,7 @@ class Store:
         with self._writing() as database:
             self._refuse_if_full(database, most)
             if most_bytes is not None and self.bytes() + size > most_bytes:
-                raise QueueFullError(DISK_FULL_SECONDS)
+                raise DiskFullError
             database.execute(
                 "INSERT INTO jobs (id, state, command, arguments, created, bytes)"
                 " VALUES (?, 'queued', ?, ?, ?, ?)",
@@ -265,6 +274,8 @@ class Store:
                 database.execute("UPDATE jobs SET progress = ? WHERE id = ?", (text, id))
             if size is not None:
                 database.execute("UPDATE jobs SET bytes = ? WHERE id = ?", (size, id))
+            if not database.execute("SELECT 1 FROM jobs WHERE id = ?", (id,)).fetchone():
+                return  # deleted meanwhile
             last = database.execute(
                 "SELECT coalesce(max(number), 0) FROM notes WHERE job = ?", (id,)
             ).fetchone()[0]
@@ -305,18 +316,19 @@ class Store:
         ended = f"finished = ?, slot = NULL, bytes = 0 WHERE {running}"
         given_up: list[tuple[str]] = []
         with self._writing() as database:
+            now = time.time()
+            query = f"UPDATE jobs SET state = 'cancelled', reason = 'cancelled', {ended}"
+            query += " AND wanted = 'cancel' RETURNING id"
+            given_up += database.execute(query, (now, slot)).fetchall()
             if died:
-                now = time.time()
-                query = f"UPDATE jobs SET state = 'cancelled', reason = 'cancelled', {ended}"
-                query += " AND wanted = 'cancel' RETURNING id"
-                given_up += database.execute(query, (now, slot)).fetchall()
-                reason = f"its worker died {MOST_ATTEMPTS} times"
+                query = f"UPDATE jobs SET deaths = deaths + 1 WHERE {running}"
+                database.execute(query, (slot,))
+                reason = f"its worker died {MOST_DEATHS} times"
                 query = f"UPDATE jobs SET state = 'failed', returncode = 1, reason = ?, {ended}"
-                query += f" AND attempts >= {MOST_ATTEMPTS} RETURNING id"
+                query += f" AND deaths >= {MOST_DEATHS} RETURNING id"
                 given_up += database.execute(query, (reason, now, slot)).fetchall()
-            fewer = "" if died else ", attempts = attempts - 1"
-            query = f"UPDATE jobs SET state = 'queued', slot = NULL{fewer} WHERE {running}"
-            found = database.execute(f"{query} RETURNING id", (slot,)).fetchall()
+            query = f"UPDATE jobs SET state = 'queued', slot = NULL WHERE {running} RETURNING id"
+            found = database.execute(query, (slot,)).fetchall()
         for (id,) in given_up:
             shutil.rmtree(self.job_folder(id), ignore_errors=True)
         return [id for (id,) in found]
@@ -326,13 +338,20 @@ class Store:
         query = "SELECT DISTINCT slot FROM jobs WHERE state = 'running' ORDER BY slot"
         return [slot for (slot,) in self._connection().execute(query)]
 
-    def set_worker(self, slot: int, facts: Mapping[str, Any]) -> None:
-        """A worker is there, and what it has found out about its machine."""
+    def set_worker(self, slot: int, facts: Mapping[str, Any] | None = None) -> None:
+        """A worker is there, and what it has found out about its machine.
+
+        Until it has, what the one before it found out holds.
+        """
         with self._writing() as database:
             database.execute(
-                "INSERT OR REPLACE INTO workers (slot, seen, facts) VALUES (?, ?, ?)",
-                (slot, time.time(), json.dumps(dict(facts))),
+                "INSERT INTO workers (slot, seen, facts) VALUES (?, ?, '{}')"
+                " ON CONFLICT (slot) DO UPDATE SET seen = excluded.seen",
+                (slot, time.time()),
             )
+            if facts is not None:
+                values = (json.dumps(dict(facts)), slot)
+                database.execute("UPDATE workers SET facts = ? WHERE slot = ?", values)
 
     def drop_workers(self) -> None:
         """Forget the workers of an earlier server."""
@@ -399,7 +418,9 @@ class Store:
         try:
             yield connection
         except BaseException:
-            connection.execute("ROLLBACK")
+            # On a full disk it is rolled back already.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
 

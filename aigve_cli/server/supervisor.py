@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from filelock import FileLock, Timeout
 
-from aigve_cli.server.settings import ServerSettings
+from aigve_cli.server.settings import TOKEN, ServerSettings
 from aigve_cli.server.store import Store
 from aigve_cli.server.worker import GRACE_SECONDS, slot_lock
 
@@ -95,7 +95,10 @@ class Supervisor:
     def _recover(self) -> None:
         """Jobs whose worker is gone go on, whichever GPU it had."""
         self._store.drop_workers()
-        for number in self._store.running_slots():
+        self._requeue_lost()
+
+    def _requeue_lost(self) -> None:
+        for number in set(self._store.running_slots()) - self._slots.keys():
             lock = FileLock(slot_lock(self._settings.state_dir, number), thread_local=False)
             with contextlib.suppress(Timeout), lock.acquire(timeout=0):
                 for id in self._store.requeue(number, died=True):
@@ -105,6 +108,7 @@ class Supervisor:
         for id in self._store.expire(self._settings.keep_hours * 3600):
             log.info("job %s: its results were kept long enough", id[:6])
         self._store.sweep()
+        self._requeue_lost()
 
     def _keep_alive(self) -> None:
         for number in range(self._wanted()):
@@ -135,11 +139,13 @@ class Supervisor:
 
     def _start(self, slot: _Slot) -> None:
         environment = {**os.environ, **self._settings.to_environment()}
+        # Callers' tokens are the business of those who answer.
+        environment.pop(TOKEN, None)
         if slot.number > 0:
             # The first sees all GPUs, and takes the first of them.
             visible = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
-            mine = visible[slot.number] if visible else str(slot.number)
-            environment["CUDA_VISIBLE_DEVICES"] = mine
+            numbers = visible or [str(number) for number in range(slot.number + 1)]
+            environment["CUDA_VISIBLE_DEVICES"] = numbers[min(slot.number, len(numbers) - 1)]
         slot.started = time.monotonic()
         slot.process = subprocess.Popen(
             [sys.executable, "-m", "aigve_cli.server.worker", str(slot.number)],

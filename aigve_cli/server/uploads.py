@@ -99,8 +99,9 @@ def _checked_name(file: UploadFile, field: str) -> str:
 
 
 def _write(file: UploadFile, path: Path) -> None:
-    with path.open("xb") as target:
-        shutil.copyfileobj(file.file, target, 1 << 20)
+    # What it was received in is given back at once: its job may take hours.
+    with path.open("xb") as target, file.file as source:
+        shutil.copyfileobj(source, target, 1 << 20)
 
 
 def _annotations(files: Sequence[UploadFile], folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 
 from aigve_cli.server.store import Job, Store
@@ -63,7 +64,11 @@ class Watch:
         seen = self._store.version()
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            if (now := self._store.version()) != seen:
+            try:
+                now = self._store.version()
+            except sqlite3.Error:
+                continue  # those who wait look by themselves, every second
+            if now != seen:
                 seen = now
                 self._changed.set()
                 self._changed = asyncio.Event()

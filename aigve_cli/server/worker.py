@@ -55,7 +55,6 @@ GRACE_SECONDS = 20.0
 RESULTS, UPLOAD, STDOUT, STDERR = "results", "upload", "stdout.txt", "stderr.txt"
 """Of a job's folder."""
 End = Literal["", "cancel", "stop", "time", "disk"]
-_REASONS: dict[End, str] = {"cancel": "cancelled"}
 
 
 class JobOutput(Output):
@@ -107,7 +106,7 @@ class _Tally:
         self._lock = threading.Lock()
         self._start = time.monotonic()
         self._total = total
-        self._videos = self._frames = self._requests = self._cached = 0
+        self._videos = self._frames = self._requests = 0
 
     def advance(
         self, *, videos: int = 0, frames: int = 0, requests: int = 0, cached: int = 0
@@ -116,7 +115,6 @@ class _Tally:
             self._videos += videos
             self._frames += frames
             self._requests += requests
-            self._cached += cached
 
     def state(self) -> dict[str, Any]:
         seconds = max(time.monotonic() - self._start, 1e-9)
@@ -162,12 +160,12 @@ class Worker:
         self._guard = Guard(
             settings.allow_root, settings.state_dir, judge_urls=settings.allow_judge_url
         )
-        self._facts: dict[str, Any] = {}
         self._stopping = threading.Event()
         self._current: tuple[Job, JobOutput] | None = None
         self._end: End = ""
         self._ending = threading.Lock()
         """Held to end a job, and to go from one to the next: so it is never another one's end."""
+        self._reporting = threading.Lock()
         self._kept: Any = None
 
     def run(self) -> int:
@@ -194,25 +192,19 @@ class Worker:
         """Do a job and note what became of it; whether this process can do another."""
         log.info("job %s: %s, attempt %d", job.id[:6], job.command, job.attempts)
         output, folder = JobOutput(), self._store.job_folder(job.id)
+        # What was said of it before, and by an attempt before this one.
+        output.said.writelines(f"{text}\n" for _, text in self._store.notes(job.id))
         with self._ending:
             self._end = ""
             self._current = job, output
+        outcome: Outcome | None = None
         try:
-            outcome = self._execute(job, output, folder)
+            outcome = self._outcome(job, output, folder)
+            with self._ending:
+                self._current = None
         except KeyboardInterrupt:
-            outcome = Outcome(EXIT_INTERRUPTED)
-        except AigveError as error:
-            output.error(error.message, error.hint)
-            outcome = Outcome(error.exit_code)
-        except MemoryError:
-            output.error("There is not enough main memory.")
-            outcome = Outcome(EXIT_ENVIRONMENT)
-        except Exception as error:
-            output.error(f"Internal error: {type(error).__name__}: {error}")
-            log.error("job %s: internal error: %s", job.id[:6], type(error).__name__)
-            log.debug("%s", traceback.format_exc())
-            outcome = Outcome(EXIT_FAILED)
-        with self._ending:
+            # It may have come just behind the end.
+            outcome = outcome or Outcome(EXIT_INTERRUPTED)
             self._current = None
         try:
             self._settle(job, output, folder, outcome.exit_code)
@@ -221,6 +213,22 @@ class Worker:
             reason = f"its results could not be kept: {type(error).__name__}"
             self._store.finish(job.id, "failed", returncode=EXIT_ENVIRONMENT, reason=reason)
         return outcome.exit_code != EXIT_INTERRUPTED
+
+    def _outcome(self, job: Job, output: JobOutput, folder: Path) -> Outcome:
+        """What becomes of a job; whatever is wrong with it is said in its words."""
+        try:
+            return self._execute(job, output, folder)
+        except AigveError as error:
+            output.error(error.message, error.hint)
+            return Outcome(error.exit_code)
+        except MemoryError:
+            output.error("There is not enough main memory.")
+            return Outcome(EXIT_ENVIRONMENT)
+        except Exception as error:
+            output.error(f"Internal error: {type(error).__name__}: {error}")
+            log.error("job %s: internal error: %s", job.id[:6], type(error).__name__)
+            log.debug("%s", traceback.format_exc())
+            return Outcome(EXIT_FAILED)
 
     def _execute(self, job: Job, output: JobOutput, folder: Path) -> Outcome:
         parsed = parse_command(job.command, job.arguments)
@@ -276,7 +284,7 @@ class Worker:
                 (folder / name).write_text(
                     text.getvalue(), encoding="utf-8", errors="backslashreplace"
                 )
-            shutil.rmtree(folder / UPLOAD, ignore_errors=True)
+            _remove_all_but_results(folder)
             size = folder_bytes(folder)
         except OSError as error:
             state, code, reason = "failed", EXIT_ENVIRONMENT, f"its files: {error.strerror}"
@@ -289,7 +297,7 @@ class Worker:
             return f"it took longer than {self._settings.max_hours:g} hours"
         if end == "disk":
             return f"its files took more of the disk than is left of {self._settings.quota:g} GB"
-        return _REASONS.get(end, "interrupted")
+        return "cancelled" if end == "cancel" else "interrupted"
 
     # --- beside it ----------------------------------------------------------------------------
 
@@ -313,7 +321,7 @@ class Worker:
         now = time.monotonic()
         if now - state.seen >= SEEN_SECONDS:
             state.seen = now
-            self._store.set_worker(self._slot, self._facts)
+            self._store.set_worker(self._slot)
         if (current := self._current) is None:
             return
         job, output = current
@@ -337,7 +345,9 @@ class Worker:
             self._give_up(job, output)
 
     def _report(self, job: Job, output: JobOutput) -> None:
-        self._store.report(job.id, progress=output.how_far(), notes=output.new_lines())
+        # Lines are written in the order in which they were taken.
+        with self._reporting:
+            self._store.report(job.id, progress=output.how_far(), notes=output.new_lines())
 
     def _why_end(self, job: Job, state: _Minded) -> End:
         if self._stopping.is_set():
@@ -371,7 +381,7 @@ class Worker:
 
     def _get_ready(self) -> None:
         """Import what every run needs, so that the first job need not wait for it."""
-        facts: dict[str, Any] = {"pid": os.getpid(), "torch": None, "torch_error": None}
+        facts: dict[str, Any] = {"torch": None, "torch_error": None}
         try:
             import torch
 
@@ -391,7 +401,6 @@ class Worker:
         except Exception as error:
             facts["torch_error"] = f"{type(error).__name__}: {error}"
             log.error("torch cannot be imported: %s", error)
-        self._facts = facts
         self._store.set_worker(self._slot, facts)
         log.info("worker %d: ready", self._slot)
 
@@ -402,9 +411,20 @@ class Worker:
             import torch
 
             return int(torch.cuda.get_device_properties(0).total_memory // 2)
-        import psutil
+        from aigve_cli.engine.memory import free_memory
 
-        return int(psutil.virtual_memory().total // 2)
+        # Of a container what it may take, not what the machine has.
+        return free_memory("cpu").main // 2
+
+
+def _remove_all_but_results(folder: Path) -> None:
+    """What nobody can fetch takes disk from others: uploads, features, journals."""
+    shutil.rmtree(folder / UPLOAD, ignore_errors=True)
+    for path in (folder / RESULTS).glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.suffix != ".json":
+            path.unlink(missing_ok=True)
 
 
 def _keep_files(parsed: Parsed, job: Job, folder: Path, outcome: Outcome) -> None:
@@ -423,8 +443,9 @@ def _keep_files(parsed: Parsed, job: Job, folder: Path, outcome: Outcome) -> Non
     for path in written:
         # Not those of an earlier run in the same folder.
         if path.is_file() and path.stat().st_mtime >= (job.started or 0) - 2:
-            with contextlib.suppress(shutil.SameFileError):
-                shutil.copyfile(path, folder / f"{path.stem}.json")
+            target = folder / path.name
+            if not target.exists():
+                shutil.copyfile(path, target)
 
 
 def main() -> None:

@@ -63,10 +63,10 @@ def test_distances_grow_with_degradation(references, output, tmp_path, kind):
 
 def test_order_of_frames_is_seen_by_fvd_and_hardly_by_fid(media, tmp_path):
     clips = {}
-    for path in sorted((media / "cogvideox").glob("*.mp4")):
+    for path in sorted((media / "cogvideox").glob("*.mp4"))[:4]:
         small = tmp_path / f"{path.stem}.mkv"
         file_to_copy(path, small, filters="scale=320:-2", codec=LOSSLESS)
-        with VideoReader(small, frames=64) as reader:
+        with VideoReader(small, frames=48) as reader:
             clips[path.stem] = list(reader)
 
     def shuffled(frames):

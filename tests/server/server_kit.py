@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
 
 from tests.conftest import process_environment
 
@@ -23,6 +25,16 @@ TOKEN = "correct-horse-battery-staple"
 ADDRESS = re.compile(r"Uvicorn running on (http://\S+)")
 PATIENCE = 240
 """Seconds until a request is given up: machines that do other things are slow."""
+
+
+def patient_session() -> requests.Session:
+    """One that tries again while nobody listens yet: of several processes the first says that it
+    has started a moment before it does."""
+    session = requests.Session()
+    session.mount(
+        "http://", HTTPAdapter(max_retries=Retry(connect=20, read=0, backoff_factor=0.05))
+    )
+    return session
 
 
 @dataclass
@@ -33,7 +45,7 @@ class RunningServer:
     url: str
     log: list[str]
     token: str = ""
-    session: requests.Session = field(default_factory=requests.Session)
+    session: requests.Session = field(default_factory=patient_session)
 
     def ask(self, method: str, path: str, **more: Any) -> requests.Response:
         """A request with the server's token."""

@@ -66,7 +66,12 @@ def ask(
         await Gate(application, settings, refuse, asyncio.Event())(scope, receive, send)
 
     asyncio.run(handle())
-    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    assert [message["type"] for message in sent[:2]] == [
+        "http.response.start",
+        "http.response.body",
+    ]
+    # What ends a refusal comes after the rest of the body was read.
+    assert all(not message["body"] and not message.get("more_body") for message in sent[2:])
     answered = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return sent[0]["status"], answered, json.loads(sent[1]["body"])
 

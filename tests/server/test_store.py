@@ -11,7 +11,7 @@ import pytest
 
 from aigve_cli.errors import SetupError
 from aigve_cli.server.store import (
-    MOST_ATTEMPTS,
+    MOST_DEATHS,
     MOST_NOTES,
     YOUNG_SECONDS,
     QueueFullError,
@@ -90,7 +90,12 @@ def test_a_left_job_goes_on_before_those_that_came_later(store: Store) -> None:
     assert store.requeue(0, died=False) == [first]
     job = store.claim(1)
     assert job is not None
-    assert (job.id, job.attempts) == (first, 1)  # an orderly end is not held against it
+    assert (job.id, job.attempts) == (first, 2)
+    for _ in range(MOST_DEATHS):  # an orderly end is not held against it
+        store.requeue(1, died=False)
+        again = store.claim(1)
+        assert again is not None
+        assert again.id == first
     later = store.claim(2)
     assert later is not None
     assert later.id == second
@@ -98,7 +103,7 @@ def test_a_left_job_goes_on_before_those_that_came_later(store: Store) -> None:
 
 def test_a_job_that_its_workers_die_of_is_given_up(store: Store) -> None:
     id = add(store)
-    for attempt in range(1, MOST_ATTEMPTS + 1):
+    for attempt in range(1, MOST_DEATHS + 1):
         job = store.claim(0)
         assert job is not None
         assert job.attempts == attempt
@@ -110,11 +115,14 @@ def test_a_job_that_its_workers_die_of_is_given_up(store: Store) -> None:
     assert store.claim(0) is None
 
 
-def test_one_that_was_to_be_cancelled_when_its_worker_died_is_cancelled(store: Store) -> None:
+@pytest.mark.parametrize("died", [True, False])
+def test_one_that_was_to_be_cancelled_when_its_worker_ended_is_cancelled(
+    store: Store, died: bool
+) -> None:
     id = add(store)
     store.claim(0)
     store.cancel(id)
-    assert store.requeue(0, died=True) == []
+    assert store.requeue(0, died=died) == []
     job = store.job(id)
     assert job is not None
     assert job.state == "cancelled"
@@ -153,6 +161,19 @@ def test_words_are_numbered_and_bounded(store: Store) -> None:
     assert store.notes(id, after=2) == [(3, "three")]
     store.report(id, progress=None, notes=["x"] * (MOST_NOTES + 5))
     assert len(store.notes(id)) == MOST_NOTES
+    store.remove(id)
+    store.report(id, progress={"videos": 2}, notes=["too late"])
+    assert store.notes(id) == []
+
+
+def test_what_a_worker_found_out_holds_until_the_next_has(store: Store) -> None:
+    store.set_worker(0)
+    assert store.workers()[0][1] == {}
+    store.set_worker(0, {"device_count": 2})
+    store.set_worker(0)
+    assert store.workers()[0][1] == {"device_count": 2}
+    store.drop_workers()
+    assert store.workers() == {}
 
 
 def test_what_is_old_goes_with_its_files(store: Store) -> None:
