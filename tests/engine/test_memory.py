@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from aigve_cli import evaluate
 from aigve_cli.api import Results
 from aigve_cli.engine import memory, networks, passes
+from aigve_cli.engine.kept import KeptNetworks
 from aigve_cli.engine.memory import (
     WORKING_BYTES,
     Memory,
@@ -240,6 +241,46 @@ def test_what_a_pass_has_loaded_is_gone_before_the_next_one_loads(
         assert bool(endpoint.requests) == judged
     assert results.document["counts"]["passes"] == 2
     assert alive == [0, 0]
+
+
+def test_models_that_stay_loaded_are_counted_as_what_they_are_of_use_for(
+    models: dict[str, Path], videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between runs of a server: the same model again, in other numbers, and two that do not fit."""
+    loaded: list[str] = []
+    alive: list[int] = []
+    seen: list[weakref.ref[Any]] = []
+    load = passes.load_network
+
+    def watched(card: Any, *rest: Any, **more: Any) -> Any:
+        loaded.append(card.name)
+        alive.append(sum(network() is not None for network in seen))
+        network = load(card, *rest, **more)
+        seen.append(weakref.ref(network))
+        return network
+
+    monkeypatch.setattr(passes, "load_network", watched)
+    only = {SCORES: models[SCORES]}
+    size = sizes(models)
+    room = WORKING + size[SCORES]
+    kept = KeptNetworks(10**9)
+    # What is free falls by what is kept, as it does of a real memory.
+    monkeypatch.setattr(memory, "free_memory", lambda _device: Memory(room - kept.bytes, None))
+    first = run(videos, only, tmp_path / "first", kept=kept)
+    again = run(videos, only, tmp_path / "again", kept=kept)
+    assert numbers_of(again) == numbers_of(first)
+    assert loaded == [SCORES]
+    # Half the numbers are another model: the whole one has to go, and does.
+    run(videos, only, tmp_path / "half", precision="bf16", kept=kept)
+    run(videos, only, tmp_path / "whole", kept=kept)
+    assert loaded == [SCORES] * 3
+    assert alive == [0, 0, 0]
+    # Two that do not fit together: the first has gone when the second comes.
+    room = WORKING + max(size.values())
+    both = run(videos, models, tmp_path / "both", kept=kept)
+    assert both.document["counts"]["passes"] == 2
+    assert alive[3:] == [0]
+    assert loaded[3:] == [PHYSICS]
 
 
 def test_passes_and_set_metrics(
