@@ -159,9 +159,9 @@ def serve(
     """
     output: Output = ctx.obj
     try:
+        import fastapi_offline  # noqa: F401
+        import python_multipart  # noqa: F401
         import uvicorn
-
-        from aigve_cli.server import app  # noqa: F401
     except ImportError as error:
         raise SetupError(
             f"The server cannot be started: {error}.",

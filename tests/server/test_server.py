@@ -601,6 +601,8 @@ def test_nothing_is_left_outside_and_the_log_tells_no_secrets(
 def test_fifty_clients_and_a_queue_of_eight(
     server: RunningServer, held: HeldDecoder, clip: bytes, expected: dict[str, float | None]
 ) -> None:
+    # What the first job loads stays.
+    assert values(server.run(input_dir=VIDEOS, compute=True, metrics=METRICS)) == expected
     worker = psutil.Process(server.worker())
     before = worker.memory_info().rss
 
@@ -646,8 +648,8 @@ def test_fifty_clients_and_a_queue_of_eight(
             assert upload_value in (None, value)
             upload_value = value
     assert server.worker() == worker.pid
-    # What a job has needed is given back: no more than a job's pictures stay.
-    assert worker.memory_info().rss < before + 400e6
+    # What each of nine jobs has needed is given back: a job takes some 300 MB.
+    assert worker.memory_info().rss < before + 150e6
 
 
 def test_every_endpoint_and_field_is_described(server: RunningServer) -> None:
