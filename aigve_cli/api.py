@@ -246,8 +246,13 @@ def run_plan(
     strict: bool,
     output: Output,
     kept: KeptNetworks | None = None,
+    resumable: bool = True,
 ) -> Results:
-    """Do what a plan says, and write its results."""
+    """Do what a plan says, and write its results.
+
+    What is decoded of a run in which videos have failed is kept for the next one, unless none can
+    come (``resumable``).
+    """
     for line in plan.dataset.describe():
         output.note(line)
     # Before anything is fetched that could not be loaded.
@@ -330,7 +335,7 @@ def run_plan(
                 output.note(f"Statistics of {', '.join(saved)}: {target}")
             if problems:
                 exit_code = max(exit_code, EXIT_PARTIAL if saved else EXIT_FAILED)
-        keep = keep_features or bool(document["counts"]["failed"])
+        keep = keep_features or (resumable and bool(document["counts"]["failed"]))
         size = journal.feature_bytes()
         journal.finish(keep_features=keep)
     finally:

@@ -473,7 +473,8 @@ def detail_to_text(detail: Any) -> str:
     lines = []
     for item in detail:
         place = ".".join(str(part) for part in item.get("loc", ()) if part not in ("body", "query"))
-        lines.append(f"{place}: {item.get('msg')}" if place else str(item.get("msg")))
+        words = str(item.get("msg"))
+        lines.append(words if not place or words.startswith(f"{place}: ") else f"{place}: {words}")
     return "; ".join(lines)
 
 
@@ -693,9 +694,9 @@ def parser() -> Parser:
     """Every flag."""
     made = Parser(
         description="Score videos on an aigve server and save all results here.",
-        epilog="Exit code: that of the run (0 done, 1 failed, 2 usage, 3 some videos failed, 4 "
-        "weights or machine); also 2 where the server refuses the request, 4 where it does not "
-        "answer, stays busy or wants a token, 130 after Ctrl-C, which cancels the job.",
+        epilog="Exit code: that of the run (0 done, 1 failed, 2 usage, 3 some videos or metrics "
+        "failed, 4 weights or machine); also 2 where the server refuses the request, 4 where it "
+        "does not answer, stays busy or wants a token, 130 after Ctrl-C, which cancels the job.",
         allow_abbrev=False,
     )
     add = made.add_argument_group("server").add_argument
@@ -711,7 +712,7 @@ def parser() -> Parser:
         metavar="SECONDS",
         type=_seconds,
         default=300.0,
-        help="How long to go on trying while it is busy or away [300].",
+        help="How long to go on trying while it is busy, or away once the job is there [300].",
     )
     add("--show-help", action="store_true", help="Print the help of its aigve, and stop.")
     add("--no-help", action="store_true", help="Does nothing: help is only shown on demand.")
@@ -725,8 +726,8 @@ def parser() -> Parser:
     add(
         "--stage-dataset",
         metavar="FOLDER",
-        help="Where they are gathered there [AIGVE_STAGE_DATASET, /app/out/staged; with --local "
-        "./out/staged].",
+        help="Where they are gathered there [AIGVE_STAGE_DATASET; without --input-dir "
+        "/app/out/staged, with --local ./out/staged].",
     )
     add = made.add_argument_group("or videos of this machine").add_argument
     add("--upload-dir", metavar="FOLDER", type=Path, help="Send all videos of this folder.")
@@ -919,14 +920,14 @@ def options_to_places(
     Raises:
         ClientError: With --local: they are not there.
     """
-    places = {
-        "input_dir": options.input_dir
-        or environment.get("AIGVE_INPUT_DIR")
-        or ("data" if options.local else "/app/data"),
-        "stage_dataset": options.stage_dataset
-        or environment.get("AIGVE_STAGE_DATASET")
-        or ("out/staged" if options.local else "/app/out/staged"),
-    }
+    named = options.input_dir or environment.get("AIGVE_INPUT_DIR")
+    places = {"input_dir": named or ("data" if options.local else "/app/data")}
+    stage = options.stage_dataset or environment.get("AIGVE_STAGE_DATASET")
+    if not stage and not named:
+        # Where the videos are is known, and where they are gathered with it.
+        stage = "out/staged" if options.local else "/app/out/staged"
+    if stage:
+        places["stage_dataset"] = stage
     if options.prompts:
         places["prompts"] = options.prompts
     if not options.local:
@@ -1078,7 +1079,7 @@ def finish(
     code = answer.get("returncode")
     if job.get("state") != "done" or not isinstance(code, int):
         reason = job.get("reason") or f"exit code {code}"
-        screen.error(f"Job {job['id']} is {job.get('state')}: {reason}")
+        screen.error(f"Job {job['id']}: {job.get('state')}, {reason}")
     return _exit_code(code)
 
 

@@ -39,6 +39,8 @@ from aigve_cli.commands.judges import (
     MaxRequests,
 )
 from aigve_cli.config import CONFIG, Config
+from aigve_cli.errors import EXIT_INTERRUPTED
+from aigve_cli.output import Output
 
 
 def _complete_metrics(incomplete: str) -> list[str]:
@@ -305,4 +307,8 @@ def compute(
     failed, with their reasons; 1: nothing could be scored; 2: usage; 4: weights or machine.
     """
     config: Config = ctx.meta.get(CONFIG, Config())
-    raise typer.Exit(run_compute(ctx.params, config, ctx.obj).exit_code)
+    output: Output = ctx.obj
+    exit_code = run_compute(ctx.params, config, output).exit_code
+    if exit_code == EXIT_INTERRUPTED:
+        output.warn("Interrupted. What is done is kept: the same command goes on from here.")
+    raise typer.Exit(exit_code)

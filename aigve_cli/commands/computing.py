@@ -56,6 +56,7 @@ def run_compute(
     *,
     kept: KeptNetworks | None = None,
     opens: Opens | None = None,
+    resumable: bool = True,
 ) -> Outcome:
     """Score videos and print the results.
 
@@ -65,6 +66,7 @@ def run_compute(
         output: Where results and words go.
         kept: Networks that stay loaded between runs.
         opens: Refuses videos that may not be read.
+        resumable: Whether another run may go on in the folder of results.
 
     Raises:
         AigveError: Input, weights or the machine are not as needed; its message says what to do.
@@ -98,9 +100,9 @@ def run_compute(
             strict=options["strict"],
             output=output,
             kept=kept,
+            resumable=resumable,
         )
     except KeyboardInterrupt:
-        output.warn("Interrupted. What is done is kept: the same command goes on from here.")
         return Outcome(EXIT_INTERRUPTED)
     if options["format_"] in ("json", "jsonl"):
         output.rows(results.records, (), options["format_"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -205,10 +206,13 @@ def serve(
         keep_networks=keep_networks,
         log_level=log_level,
     )
+    _refuse_taken_port(host, port)
     # Processes of the server are started anew, and read this.
     os.environ.update(settings.to_environment())
     output.note(f"aigve serves {', '.join(map(str, settings.allow_root))}")
     output.note(f"Jobs and their results: {settings.state_dir}")
+    if port:
+        output.note(f"Documentation: http://{host}:{port}/docs")
     uvicorn.run(
         "aigve_cli.server.app:create_app",
         factory=True,
@@ -222,3 +226,23 @@ def serve(
         timeout_graceful_shutdown=5,
         server_header=False,
     )
+
+
+def _refuse_taken_port(host: str, port: int) -> None:
+    """Before a worker is started for nothing.
+
+    Raises:
+        SetupError: Somebody else listens there, or this address is none of this machine.
+    """
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+    except OSError as error:
+        raise SetupError(
+            f"Nobody can listen at {host}:{port}: {error.strerror or error}.",
+            hint="Another port: --port.",
+        ) from error

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, FastAPI, Header, Request, Response, status
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import StreamingResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from starlette.formparsers import MultiPartParser
@@ -127,6 +127,10 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
         if token and not has_token(dict(request.headers.items()), service.settings):
             return Health(status=health.status)
         return health
+
+    @app.get("/", include_in_schema=False)
+    def first_page() -> Response:
+        return RedirectResponse("/docs")
 
     @guarded.get("/help", tags=["server"], summary="The options", responses=REFUSED)
     def help_() -> HelpAnswer:

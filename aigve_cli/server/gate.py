@@ -17,7 +17,7 @@ from aigve_cli.server.settings import LOOPBACK_NAMES, ServerSettings, is_loopbac
 from aigve_cli.server.store import QueueFullError
 
 log = logging.getLogger("aigve.server")
-OPEN_PATHS = ("/healthz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json")
+OPEN_PATHS = ("/", "/healthz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json")
 """What is told to anybody: that the server lives, and how it is to be asked."""
 DOCUMENTATION_FILES = "/documentation-files"
 """Scripts and styles of the pages of documentation."""
@@ -115,7 +115,7 @@ class Gate:
             if not _is_open(path) and not has_token(headers, settings):
                 raise _RefusedError(
                     401,
-                    "This server wants its token: Authorization: Bearer …",
+                    "This server wants its token, in a header: Authorization: Bearer TOKEN",
                     **{"www-authenticate": "Bearer"},
                 )
         elif not settings.insecure:
@@ -126,7 +126,7 @@ class Gate:
         if length is None or not length.isascii() or not length.isdecimal() or len(length) > 18:
             raise _RefusedError(400, "Content-Length is not a number.")
         if int(length) > most:
-            raise _RefusedError(413, f"The body is larger than {most} bytes.")
+            raise _RefusedError(413, _too_large(most))
         if _is_upload(scope):
             self._check_room(int(length))
         return most
@@ -160,6 +160,12 @@ class Gate:
 def most_uploads(settings: ServerSettings) -> int:
     """How many uploads may be received at a time: as many as could wait afterwards."""
     return settings.queue_size + 1
+
+
+def _too_large(most: int) -> str:
+    return (
+        f"The body is larger than {most} bytes: send less, or start the server with --max-upload."
+    )
 
 
 def _is_open(path: str) -> bool:
@@ -229,7 +235,7 @@ class _Body:
                 self._is_whole = True
                 self.on_whole()
             if self.received > self._most:
-                self._refuse(413, f"The body is larger than {self._most} bytes.")
+                self._refuse(413, _too_large(self._most))
         return message
 
     async def rest(self) -> Any:

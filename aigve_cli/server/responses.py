@@ -67,7 +67,10 @@ def handle_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def unreadable(_request: Request, error: RequestValidationError) -> Response:
         # Without the values, of which some are no JSON.
-        problems = [{key: one[key] for key in ("loc", "msg", "type")} for one in error.errors()]
+        problems = [
+            {"loc": one["loc"], "msg": _plain_words(one), "type": one["type"]}
+            for one in error.errors()
+        ]
         return Json({"detail": problems}, 422)
 
     @app.exception_handler(AigveError)
@@ -89,7 +92,7 @@ def handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(NoJobError)
     async def unknown(_request: Request, _error: NoJobError) -> Response:
-        return problem(404, "There is no such job, or its results were kept long enough.")
+        return problem(404, "There is no such job, or it is deleted by now.")
 
     @app.exception_handler(OSError)
     async def disk(_request: Request, error: OSError) -> Response:
@@ -100,6 +103,18 @@ def handle_errors(app: FastAPI) -> None:
     async def database(_request: Request, error: sqlite3.Error) -> Response:
         log.error("database: %s", error)
         return problem(503, f"The server's queue: {error}.")
+
+
+def _plain_words(error: dict[str, Any]) -> str:
+    """What to do about the slips that are made most; else pydantic's words."""
+    words = str(error["msg"])
+    if error["type"] == "model_attributes_type":
+        return "A JSON object is expected, with the header Content-Type: application/json."
+    if "Expected UploadFile" in words:
+        field = error["loc"][-1]
+        return f"A file is expected; of curl: -F {field}=@FILE."
+    reason = (error.get("ctx") or {}).get("error")
+    return f"{words}: {reason}" if error["type"] == "json_invalid" and reason else words
 
 
 def _field_of(error: AigveError) -> str:

@@ -7,6 +7,7 @@ those of others.
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
 import sqlite3
@@ -34,6 +35,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     state TEXT NOT NULL,
     command TEXT NOT NULL,
     arguments TEXT NOT NULL,
+    cwd TEXT NOT NULL,
     created REAL NOT NULL,
     started REAL,
     finished REAL,
@@ -91,6 +93,8 @@ class Job:
     state: State
     command: Command
     arguments: tuple[str, ...]
+    cwd: str
+    """The folder that its relative paths are relative to: of the server that has taken it."""
     created: float
     started: float | None
     finished: float | None
@@ -171,9 +175,9 @@ class Store:
             if most_bytes is not None and self.bytes() + size > most_bytes:
                 raise DiskFullError
             database.execute(
-                "INSERT INTO jobs (id, state, command, arguments, created, bytes)"
-                " VALUES (?, 'queued', ?, ?, ?, ?)",
-                (id, command, json.dumps(list(arguments)), time.time(), size),
+                "INSERT INTO jobs (id, state, command, arguments, cwd, created, bytes)"
+                " VALUES (?, 'queued', ?, ?, ?, ?, ?)",
+                (id, command, json.dumps(list(arguments)), os.getcwd(), time.time(), size),
             )
         job = self.job(id)
         assert job is not None

@@ -85,10 +85,14 @@ class Supervisor:
             self._lock.release()
 
     def _has_lock(self) -> bool:
+        told = False
         while not self._stopping.is_set():
             with contextlib.suppress(Timeout):
                 self._lock.acquire(timeout=0)
                 return True
+            if not told:
+                told = True
+                log.info("another process of this or another server computes its jobs")
             self._stopping.wait(TICK_SECONDS)
         return False
 
@@ -148,7 +152,8 @@ class Supervisor:
             environment["CUDA_VISIBLE_DEVICES"] = numbers[min(slot.number, len(numbers) - 1)]
         slot.started = time.monotonic()
         slot.process = subprocess.Popen(
-            [sys.executable, "-m", "aigve_cli.server.worker", str(slot.number)],
+            # -P: what lies in the current folder, which may be a stranger's, is not imported.
+            [sys.executable, "-P", "-m", "aigve_cli.server.worker", str(slot.number)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             env=environment,

@@ -35,6 +35,7 @@ from aigve_cli.errors import (
     EXIT_INTERRUPTED,
     EXIT_PARTIAL,
     AigveError,
+    UsageError,
 )
 from aigve_cli.output import Output, Progress
 from aigve_cli.server.commandline import Parsed, parse_command, with_options
@@ -231,6 +232,11 @@ class Worker:
             return Outcome(EXIT_FAILED)
 
     def _execute(self, job: Job, output: JobOutput, folder: Path) -> Outcome:
+        # Where its server was: this one may have been started elsewhere.
+        try:
+            os.chdir(job.cwd)
+        except OSError as error:
+            raise UsageError(f"The folder {job.cwd} is not there: {error.strerror}.") from error
         parsed = parse_command(job.command, job.arguments)
         guard = self._guard.of_job(folder)
         guard.check(parsed)
@@ -247,6 +253,8 @@ class Worker:
                 output,
                 kept=self._kept,
                 opens=guard.opens,
+                # Nobody comes back to a folder that is the job's own.
+                resumable="output_dir" in parsed.given,
             )
         if outcome.exit_code != EXIT_INTERRUPTED:
             _keep_files(parsed, job, folder / RESULTS, outcome)

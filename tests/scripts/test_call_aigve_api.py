@@ -302,7 +302,7 @@ def test_job_without_a_usual_end_is_a_failure(server, client, code, state, reaso
     server.on("GET /jobs/j1/results", Said(told))
     done = client()
     assert done.code == 1
-    assert f"Error: Job j1 is {state}: {reason or 'exit code None'}" in done.stderr
+    assert f"Error: Job j1: {state}, {reason or 'exit code None'}" in done.stderr
     assert done.stdout == ""
 
 
@@ -342,7 +342,8 @@ def test_options_are_fields(server, client):
         **{"fps": "native", "max_seconds": 2.0, "generated_suffixes": "fake"},
         **{"prompts": "/srv/prompts.csv", "use_cdfvd": True, "cdfvd_sequence_length": 32},
         **{"cdfvd_all_flavors": False, "cdfvd_model": "i3d"},
-        **{"input_dir": "/srv/in", "stage_dataset": "/app/out/staged"},
+        # Who names the folder of videos names the one to gather them in, or wants none.
+        "input_dir": "/srv/in",
     }
 
 

@@ -104,7 +104,7 @@ class RunningServer:
 def running_server(
     cwd: Path,
     state: Path,
-    *flags: str,
+    *flags: object,
     token: str = "",
     env: Mapping[str, str] | None = None,
     command: Sequence[str] = (),
@@ -112,7 +112,7 @@ def running_server(
     """A server in a folder, which is all that it opens unless flags say otherwise."""
     words = command or (
         *(sys.executable, "-c", "from aigve_cli.main import run; run()", "serve"),
-        *("--port", "0", "--state-dir", str(state), "--device", "cpu", *flags),
+        *("--port", "0", "--state-dir", str(state), "--device", "cpu", *map(str, flags)),
     )
     more = {"AIGVE_API_TOKEN": token, "AIGVE_WEIGHTS": "embedded", **(env or {})}
     process = subprocess.Popen(

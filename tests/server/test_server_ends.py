@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -94,7 +95,10 @@ def test_an_orderly_end_leaves_what_runs_to_the_next_start(
     assert answer.status_code == 503
     assert "started again" in answer.json()["stderr"]
     told = answer.json()["job"]["id"]
-    with server(folder, held, tmp_path, "--workers", "2") as second:
+    # From another folder: what the paths were relative to is kept.
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with server(elsewhere, held, tmp_path, "--workers", "2", "--allow-root", folder) as second:
         for job in (queued, told):
             done = second.until(job, "done", "failed")
             assert done["state"] == "done"
@@ -108,6 +112,14 @@ def test_another_machine_needs_a_token(aigve: Any, tmp_path: Path) -> None:
     assert (done.code, "nowhere" in done.stderr) == (2, True)
     done = aigve("serve", "--quota", "0", cwd=tmp_path)
     assert (done.code, "--quota" in done.stderr) == (2, True)
+    done = aigve("serve", cwd=tmp_path, env={"AIGVE_API_TOKEN": "späte"})
+    assert (done.code, "AIGVE_API_TOKEN" in done.stderr) == (2, True)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = aigve("serve", "--port", port, "--state-dir", tmp_path / "state", cwd=tmp_path)
+    assert (done.code, "--port" in done.stderr) == (4, True)
 
 
 def test_as_it_was_started_before_with_a_time_limit(
