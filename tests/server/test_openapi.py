@@ -12,7 +12,7 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 from server_kit import TOKEN, running_server
 
-EXAMPLES = 25
+EXAMPLES = 20
 """Requests an endpoint: enough to find a crash again, few enough for every change."""
 ENDPOINTS = (
     ("/healthz", "get"),

@@ -47,7 +47,10 @@ def result(server: RunningServer, job: str) -> Any:
     return [record["value"] for record in content["results"]["results"]]
 
 
-def test_killed_in_the_middle_of_a_job(folder: Path, held: HeldDecoder, tmp_path: Path) -> None:
+def test_killed_then_ended_in_the_middle_of_jobs(
+    folder: Path, held: HeldDecoder, tmp_path: Path
+) -> None:
+    """Three servers, one after another, with the same state."""
     with server(folder, held, tmp_path) as first:
         finished = first.add_job(**ASKED).json()["id"]
         first.until(finished, "done")
@@ -66,42 +69,39 @@ def test_killed_in_the_middle_of_a_job(folder: Path, held: HeldDecoder, tmp_path
             assert again["id"] == running
             first.end(signal.SIGKILL)
             assert first.process.returncode == -signal.SIGKILL
-    with server(folder, held, tmp_path) as second:
-        assert result(second, finished) == expected
-        assert second.until(running, "done", "failed")["state"] == "done"
-        assert second.until(waiting, "done", "failed")["state"] == "done"
-        assert result(second, running) == result(second, waiting) == expected
-        assert TOKEN not in "".join(second.log)
 
-
-def test_an_orderly_end_leaves_what_runs_to_the_next_start(
-    folder: Path, held: HeldDecoder, tmp_path: Path
-) -> None:
+    # Of two processes, with one queue.
     answers: list[Any] = []
-    with server(folder, held, tmp_path, "--workers", "2") as first, held.holding():
-        queued = first.add_job(**ASKED).json()["id"]
-        first.until(queued, "running")
-        # Two processes answer, and there is one queue.
-        states = {first.ask("GET", f"/jobs/{queued}").json()["state"] for _ in range(8)}
-        assert states == {"running"}
-        waits = threading.Thread(target=lambda: answers.append(first.run(**ASKED)))
-        waits.start()
-        for _ in range(10_000):
-            if first.ask("GET", "/healthz").json()["queue"]["length"]:
-                break
-        assert first.end() in (0, -signal.SIGTERM)
-        waits.join()
+    with server(folder, held, tmp_path, "--workers", "2") as second:
+        assert result(second, finished) == expected
+        for job in (running, waiting):
+            assert second.until(job, "done", "failed")["state"] == "done"
+            assert result(second, job) == expected
+        with held.holding():
+            stopped = second.add_job(**ASKED).json()["id"]
+            second.until(stopped, "running")
+            states = {second.ask("GET", f"/jobs/{stopped}").json()["state"] for _ in range(8)}
+            assert states == {"running"}
+            waits = threading.Thread(target=lambda: answers.append(second.run(**ASKED)))
+            waits.start()
+            for _ in range(10_000):
+                if second.ask("GET", "/healthz").json()["queue"]["length"]:
+                    break
+            assert second.end() in (0, -signal.SIGTERM)
+            waits.join()
     [answer] = answers
     assert answer.status_code == 503
     assert "started again" in answer.json()["stderr"]
     told = answer.json()["job"]["id"]
+
     # From another folder: what the paths were relative to is kept.
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    with server(elsewhere, held, tmp_path, "--workers", "2", "--allow-root", folder) as second:
-        for job in (queued, told):
-            done = second.until(job, "done", "failed")
-            assert done["state"] == "done"
+    with server(elsewhere, held, tmp_path, "--allow-root", folder) as third:
+        for job in (stopped, told):
+            assert third.until(job, "done", "failed")["state"] == "done"
+            assert result(third, job) == expected
+        assert TOKEN not in "".join(third.log)
 
 
 def test_another_machine_needs_a_token(aigve: Any, tmp_path: Path) -> None:
