@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -232,7 +233,7 @@ def _refuse_taken_port(host: str, port: int) -> None:
     """Before a worker is started for nothing.
 
     Raises:
-        SetupError: Somebody else listens there, or this address is none of this machine.
+        SetupError: Somebody else listens there, or nobody may.
     """
     try:
         for family, kind, protocol, _, address in socket.getaddrinfo(
@@ -240,7 +241,12 @@ def _refuse_taken_port(host: str, port: int) -> None:
         ):
             with socket.socket(family, kind, protocol) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
+                try:
+                    probe.bind(address)
+                except OSError as error:
+                    # A name may have an address of IPv6 on a machine without it.
+                    if error.errno != errno.EADDRNOTAVAIL:
+                        raise
     except OSError as error:
         raise SetupError(
             f"Nobody can listen at {host}:{port}: {error.strerror or error}.",

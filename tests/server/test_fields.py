@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,6 +94,82 @@ def test_compute_stage_and_prepare() -> None:
     staged = words(input_dir="/v", stage_dataset="/s", link=True)
     assert staged == ["stage", "--input-dir=/v", "--stage-dataset=/s", "--link"]
     assert words(input_dir="/v", stage_dataset="/s", compute=True)[0] == "compute"
+
+
+STAGED = {"input_dir": "/app/data", "stage_dataset": "/app/out/staged", "compute": True}
+
+
+@pytest.mark.parametrize(
+    ("body", "command", "read"),
+    [
+        (
+            {**STAGED, "categories": "distribution_based", "max_seconds": 8, "fps": 25},
+            "compute",
+            {"categories": "distribution_based", "max_seconds": 8.0, "fps": "25", "metrics": None},
+        ),
+        (
+            {"input_dir": "/app/data", "out_json": "/app/data/annotations.json"},
+            "prepare",
+            {"out_json": Path("/app/data/annotations.json")},
+        ),
+        (
+            {"input_dir": "/app/data", "stage_dataset": "/app/out/my_dataset", "link": True},
+            "stage",
+            {"stage_dataset": Path("/app/out/my_dataset"), "link": True},
+        ),
+        (
+            {
+                **STAGED,
+                "categories": "nn_based_video",
+                "gstvqa_model": "/app/ckpts/GSTVQA.ckpt",
+                "simplevqa_model": "/app/ckpts/UGC_BVQA_model.pth",
+                "lightvqa_plus_model": "/app/ckpts/lightvqa_plus.pth",
+                "lightvqa_plus_swin": "/app/ckpts/swin_small_patch4_window7_224.pth",
+            },
+            "compute",
+            {"gstvqa_model": Path("/app/ckpts/GSTVQA.ckpt")},
+        ),
+        (
+            {**STAGED, "categories": "distribution_based,nn_based_video"},
+            "compute",
+            {"categories": "distribution_based,nn_based_video", "metrics": None},
+        ),
+        (
+            {
+                **STAGED,
+                "categories": "distribution_based",
+                "use_cpu": True,
+                "fvd_model": "/app/ckpts/model_rgb.pth",
+            },
+            "compute",
+            {"use_cpu": True, "fvd_model": Path("/app/ckpts/model_rgb.pth")},
+        ),
+        (
+            {
+                **STAGED,
+                "categories": "distribution_based",
+                "max_seconds": 8,
+                "fps": 25,
+                "pad": True,
+            },
+            "compute",
+            {"pad": True},
+        ),
+        (
+            {**STAGED, "metrics": "fid,lightvqa+", "lightvqa_plus_model": "/app/ckpts/x.pth"},
+            "compute",
+            {"metrics": "fid,lightvqa+"},
+        ),
+    ],
+)
+def test_the_bodies_of_the_readme_before_this_one(
+    body: dict[str, Any], command: str, read: dict[str, Any]
+) -> None:
+    found, *arguments = words(**body)
+    assert found == command
+    options = parse_command(found, arguments).options  # type: ignore[arg-type]
+    texts = {name: value if value is None else str(value) for name, value in read.items()}
+    assert {n: v if (v := options[n]) is None else str(v) for n in read} == texts
 
 
 def test_values_that_look_like_flags_stay_values() -> None:
