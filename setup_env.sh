@@ -195,8 +195,8 @@ if [ $run_demo = yes ]; then
 fi
 if [ $run_tests = yes ]; then
   say
-  # glibc gives pages of pictures back to the system, which clears them for the next one: a tenth of
-  # the time of tests that are mostly small networks.
+  # glibc gives pages of pictures back to the system, which clears them for the next one: some 7 %
+  # of the time of a short run.
   export MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=536870912
   # A file's tests share what is dear to make, and stay with one worker; each may take 5 GB. In the
   # files' own order, since those of few tests are the longest.
